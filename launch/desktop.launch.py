@@ -1,0 +1,147 @@
+"""
+The whole system on a workstation: perception and visual odometry on a camera, RViz on request.
+
+    ros2 launch mt_perception desktop.launch.py image:=/camera/image_raw rviz:=true
+
+The nodes configure and activate themselves; with autostart:=false they wait for a lifecycle manager.
+jetson.launch.py and replay.launch.py include this file with other defaults.
+"""
+
+import os
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchDescription
+
+SHARE = get_package_share_directory('mt_perception')
+STOP_S = '25'  # a node may be in the middle of building an engine when Ctrl-C comes
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        'image',
+        default_value='image',
+        description='Image topic; <image>/compressed is used when only that is published.',
+    ),
+    DeclareLaunchArgument(
+        'camera_info',
+        default_value='',
+        description='CameraInfo topic; empty = camera_info beside the image topic.',
+    ),
+    DeclareLaunchArgument('namespace', default_value='', description='Namespace of all nodes and topics.'),
+    DeclareLaunchArgument(
+        'params_file',
+        default_value='',
+        description='YAML file with parameters of any of the nodes, applied after the ones of this package.',
+    ),
+    DeclareLaunchArgument(
+        'model',
+        default_value='',
+        description='ONNX model of perception; empty = as in the parameter files (the one shipped).',
+    ),
+    DeclareLaunchArgument(
+        'matcher',
+        default_value='',
+        choices=['', 'lightglue', 'nearest'],
+        description='What matches keypoints in odometry; empty = as in the parameter files (lightglue).',
+    ),
+    DeclareLaunchArgument(
+        'engine',
+        default_value='',
+        choices=['', 'auto', 'tensorrt', 'onnxruntime'],
+        description='What runs the networks; empty = as in the parameter files.',
+    ),
+    DeclareLaunchArgument(
+        'odometry', default_value='true', choices=['true', 'false'], description='Start visual odometry.'
+    ),
+    DeclareLaunchArgument(
+        'autostart',
+        default_value='true',
+        choices=['true', 'false'],
+        description='Configure and activate the lifecycle nodes.',
+    ),
+    DeclareLaunchArgument(
+        'use_sim_time',
+        default_value='false',
+        choices=['true', 'false'],
+        description='Take the time from /clock.',
+    ),
+    DeclareLaunchArgument(
+        'log_level',
+        default_value='info',
+        choices=['debug', 'info', 'warn', 'error', 'fatal'],
+        description='Least severity of log messages.',
+    ),
+    DeclareLaunchArgument(
+        'rviz', default_value='false', choices=['true', 'false'], description='Open RViz with every topic.'
+    ),
+    DeclareLaunchArgument(
+        'platform_params',
+        default_value='',
+        description='YAML file of the platform, applied before params_file.',
+    ),
+]
+
+
+def start_nodes(context):
+    """Return the nodes, once the arguments are known."""
+    value = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    image, transport = value['image'], {}
+    if image.endswith('/compressed'):
+        image, transport = image.removesuffix('/compressed'), {'image_transport': 'compressed'}
+    info = value['camera_info'] or os.path.join(os.path.dirname(image), 'camera_info')
+    remappings = [('image', image), ('image/compressed', f'{image}/compressed'), ('camera_info', info)]
+    switches = {'use_sim_time': value['use_sim_time'] == 'true', 'autostart': value['autostart'] == 'true'}
+
+    def node(name, parameters, **given):
+        files = [
+            os.path.join(SHARE, 'config', f'{name}.yaml'),
+            value['platform_params'],
+            value['params_file'],
+        ]
+        parameters = {**switches, **parameters, **{key: text for key, text in given.items() if text}}
+        return Node(
+            package='mt_perception',
+            executable=name,
+            name=name,
+            namespace=value['namespace'],
+            parameters=[*filter(None, files), parameters],
+            remappings=remappings,
+            ros_arguments=['--log-level', value['log_level']],
+            output='screen',
+            sigterm_timeout=STOP_S,
+        )
+
+    nodes = [node('perception', transport, model=value['model'], engine=value['engine'])]
+    if value['odometry'] == 'true':
+        nodes.append(node('visual_odometry', {}, matcher=value['matcher'], engine=value['engine']))
+    if value['rviz'] == 'true':
+        nodes.append(
+            Node(
+                package='rviz2',
+                executable='rviz2',
+                namespace=value['namespace'],
+                arguments=['-d', os.path.join(SHARE, 'config', 'mt_perception.rviz')],
+                parameters=[{'use_sim_time': switches['use_sim_time']}],
+                remappings=[('image', image)],
+                output='log',
+            )
+        )
+    return nodes
+
+
+def generate_launch_description():
+    """Declare the arguments, set the DDS profile for images unless there is one, start the nodes."""
+    profile = os.path.join(SHARE, 'config', 'fastdds.xml')
+    # the second is the name that Humble knows, later versions warn about it
+    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+    name = names[os.environ.get('ROS_DISTRO') == 'humble']
+    is_set = any(os.environ.get(known) for known in names)
+    return LaunchDescription(
+        [
+            *ARGUMENTS,
+            *([] if is_set else [SetEnvironmentVariable(name, profile)]),
+            OpaqueFunction(function=start_nodes),
+        ]
+    )

@@ -1,0 +1,56 @@
+"""``evaluate``: how good the odometry is, and how quick the whole system."""
+
+import argparse
+import sys
+
+from mt_perception.errors import EvaluationError, MtError
+
+
+def parser():
+    """Return the command line's parser."""
+    out = argparse.ArgumentParser(
+        prog='evaluate',
+        description='Measure on a sequence; writes metrics.json and pictures, prints a table.',
+    )
+    commands = out.add_subparsers(dest='command', required=True, metavar='odometry|latency')
+    for name, module, text in (
+        ('odometry', _odometry(), 'trajectory against ground truth, offline'),
+        ('latency', _latency(), 'latency and throughput through the real nodes and DDS'),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=module.run)
+        module.add_arguments(command)
+    return out
+
+
+def _odometry():
+    from mt_perception.evaluation import odometry
+
+    return odometry
+
+
+def _latency():
+    from mt_perception.evaluation import latency
+
+    return latency
+
+
+def main(argv=None):
+    """Run one evaluation; return 0, 1 after an error, 130 after Ctrl-C."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except MtError as error:
+        print(f'evaluate: {error}', file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in ('rclpy', 'mt_msgs'):
+            raise
+        needs_ros = EvaluationError(
+            f"{args.command} runs the real nodes and needs ROS 2, but there is no module '{error.name}'"
+        )
+        print(f'evaluate: {needs_ros}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('\nevaluate: interrupted, nothing was written', file=sys.stderr)
+        return 130

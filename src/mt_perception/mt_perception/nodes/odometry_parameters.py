@@ -1,0 +1,87 @@
+"""The parameters of the odometry core as ROS parameters: same names, same defaults, with their ranges."""
+
+from dataclasses import fields
+
+from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
+from mt_perception.odometry.parameters import OdometryParameters
+
+# name: (description, least, greatest) or (description, choices)
+DESCRIPTIONS = {
+    'keypoint_sigma_px': (
+        "Standard deviation of a keypoint's position, pixels of a 640 × 480 image.",
+        0.01,
+        50.0,
+    ),
+    'max_keypoints': ('Keypoints of a frame that are used, the strongest.', 20, 20000),
+    'init_min_matches': ('Matches two views need for the start.', 8, 10000),
+    'init_min_points': ('Points that must be triangulated at the start.', 8, 10000),
+    'init_min_parallax_deg': (
+        'Median angle between the two rays of a point at the start, degrees.',
+        0.01,
+        45.0,
+    ),
+    'init_max_frames': ('Frames of the start that are located once there is a map, the newest.', 2, 100000),
+    'homography_ratio': ('Share of the homography score above which the scene counts as a plane.', 0.0, 1.0),
+    'scale_source': ('What makes the map metric: depth at the keypoints, or none.', ('depth', 'none')),
+    'scale_min_points': ('Points with a depth that the scale needs.', 1, 10000),
+    'initial_median_depth': ('Median depth of the first points when nothing gives the scale.', 1e-3, 1e4),
+    'search_radius_px': ('Radius around a projected map point, pixels of a 640 × 480 image.', 0.5, 500.0),
+    'search_ratio': ('Largest ratio of the best to the second-best descriptor distance.', 0.1, 1.0),
+    'min_inliers': ('With fewer inliers the frame is lost.', 4, 10000),
+    'ransac_threshold_px': ('Reprojection error of an inlier, pixels of a 640 × 480 image.', 0.1, 100.0),
+    'ransac_iterations': ('RANSAC iterations at most.', 10, 100000),
+    'max_gap_s': ('Longest gap between two frames that the motion model bridges, seconds.', 0.0, 3600.0),
+    'keyframe_overlap': (
+        "New keyframe when less than this share of the reference's points is in view.",
+        0.0,
+        1.0,
+    ),
+    'keyframe_parallax_deg': ('New keyframe when the points have moved by this angle, degrees.', 0.0, 180.0),
+    'keyframe_min_parallax_deg': ('No keyframe with less movement than this, degrees.', 0.0, 180.0),
+    'keyframe_min_overlap': ('Below this overlap there is a keyframe whatever the movement.', 0.0, 1.0),
+    'neighbours': ('Keyframes a new one is triangulated against.', 1, 100),
+    'triangulation_min_angle_deg': ('Least angle between the rays of a new point, degrees.', 0.0, 45.0),
+    'triangulation_weak_angle_deg': ('The same while points are few, degrees.', 0.0, 45.0),
+    'target_points': (
+        'Map points a frame should have; with fewer, keyframes come sooner and unsure points are made.',
+        0,
+        10000,
+    ),
+    'min_observations': ('Keyframes that must have seen a point two keyframes after it was made.', 2, 100),
+    'min_found_ratio': (
+        'Least share of the frames that find a point among those that should see it.',
+        0.0,
+        1.0,
+    ),
+    'map_keyframes': ('Keyframes kept in the local map.', 3, 10000),
+    'window': ('Keyframes that local bundle adjustment moves.', 2, 100),
+    'fixed_keyframes': ('Keyframes around them that it keeps fixed.', 0, 1000),
+    'iterations': ('Iterations of local bundle adjustment.', 1, 1000),
+    'relocalize_keyframes': ('Keyframes tried for each lost frame.', 0, 1000),
+    'lost_frames': ('Lost frames in a row after which a new map starts.', 1, 100000),
+    'max_step_back_s': (
+        'A stamp that is older by less than this is dropped, by more starts anew; seconds.',
+        0.0,
+        1e6,
+    ),
+    'lost_variance': ('Variance of every axis while the pose is not known, m² and rad².', 1.0, 1e12),
+}
+
+
+def odometry_parameters():
+    """Return the :class:`Parameter` table of :class:`OdometryParameters`."""
+    table = []
+    for field in fields(OdometryParameters):
+        description, *limits = DESCRIPTIONS[field.name]
+        arguments = (
+            {'choices': limits[0]} if len(limits) == 1 else {'minimum': limits[0], 'maximum': limits[1]}
+        )
+        table.append(Parameter(field.name, field.default, description, change=UNCONFIGURED, **arguments))
+    return tuple(table)
+
+
+def odometry_parameters_of(parameters):
+    """Return the present values as :class:`OdometryParameters`."""
+    return OdometryParameters(
+        **{field.name: getattr(parameters, field.name) for field in fields(OdometryParameters)}
+    )

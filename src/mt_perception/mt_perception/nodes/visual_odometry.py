@@ -1,0 +1,491 @@
+"""
+The visual odometry node: keypoints in, the motion of the robot out.
+
+``visual_odometry`` (executable). Subscribes ``perception/keypoints``, ``camera_info`` and ``/tf_static``;
+publishes ``visual_odometry/odometry``, ``visual_odometry/path``, ``visual_odometry/map_points`` and the
+transform odom → base_link (REP 105); offers ``visual_odometry/reset`` and
+``visual_odometry/save_trajectory``.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path as FilePath
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from nav_msgs.msg import Odometry, Path
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from mt_msgs.msg import KeypointArray
+from mt_msgs.srv import SaveTrajectory
+from mt_perception.errors import CameraError, MtError
+from mt_perception.inference.factory import ENGINES, PRECISIONS
+from mt_perception.matching import MATCHERS, create_matcher
+from mt_perception.nodes.camera_input import CameraInput
+from mt_perception.nodes.conversions import (
+    cloud_from_points,
+    pose_to_message,
+    seconds_from_stamp,
+    transform_to_message,
+)
+from mt_perception.nodes.feature_messages import keypoints_from_message
+from mt_perception.nodes.frames import base_covariance, base_pose, velocity
+from mt_perception.nodes.health import timing_values
+from mt_perception.nodes.managed_node import ManagedNode
+from mt_perception.nodes.odometry_parameters import odometry_parameters, odometry_parameters_of
+from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
+from mt_perception.nodes.qos import RELIABILITY, input_qos, output_qos, subscription_events
+from mt_perception.nodes.runner import run
+from mt_perception.nodes.static_transforms import StaticTransforms
+from mt_perception.nodes.timing import Rate, Timings
+from mt_perception.nodes.worker import Worker
+from mt_perception.odometry import OdometryState, VisualOdometry
+from mt_perception.sequences.trajectory_io import poses_from_parts, write_tum
+
+SILENCE_S = 5.0
+
+
+class VisualOdometryNode(ManagedNode):
+    """
+    Follows the camera from its keypoints alone.
+
+    A worker thread takes every frame in order; a short queue bridges a frame that takes longer (a
+    keyframe with bundle adjustment). When the queue is full the oldest frame is dropped and counted:
+    the odometry stays current rather than complete.
+    """
+
+    PARAMETERS = (
+        Parameter(
+            'matcher',
+            'lightglue',
+            'What matches the keypoints.',
+            choices=tuple(MATCHERS),
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'matcher_model',
+            '',
+            "Path of LightGlue's ONNX model; empty = the one shipped, for the model shipped.",
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'engine',
+            'auto',
+            'What runs the matcher; auto = TensorRT where it and a GPU are, else ONNX Runtime.',
+            choices=ENGINES,
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'precision', 'fp16', 'Arithmetic of a TensorRT engine.', choices=PRECISIONS, change=UNCONFIGURED
+        ),
+        Parameter(
+            'cache_dir', '', 'Folder for built engines; empty = ~/.cache/mt_perception.', change=UNCONFIGURED
+        ),
+        Parameter(
+            'threads', 0, 'CPU threads of ONNX Runtime; 0 = one per core.', 0, 256, change=UNCONFIGURED
+        ),
+        Parameter('odom_frame', 'odom', 'Frame the robot moves in (REP 105).', change=UNCONFIGURED),
+        Parameter('base_frame', 'base_link', 'Frame of the robot (REP 105).', change=UNCONFIGURED),
+        Parameter('publish_tf', True, 'Publish the transform odom_frame → base_frame.'),
+        Parameter(
+            'camera_to_base',
+            [0.0, 0.0, 0.0, -0.5, 0.5, -0.5, 0.5],
+            'Pose x y z qx qy qz qw of the optical frame in base_frame, used when /tf_static does not '
+            'connect the two; the default looks ahead from the origin of the base.',
+            length=(7,),
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'tf_timeout',
+            1.0,
+            'Seconds the first frame waits for a static transform when somebody publishes /tf_static.',
+            0.0,
+            60.0,
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'rectified',
+            False,
+            'The images are rectified already (image_rect): use P of camera_info and no distortion.',
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'input_reliability',
+            'reliable',
+            'QoS of the keypoints subscription.',
+            choices=tuple(RELIABILITY),
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'queue_size',
+            5,
+            'Frames that may wait while one is worked on; then the oldest is dropped.',
+            1,
+            1000,
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'path_length',
+            5000,
+            'Poses on visual_odometry/path at most, the newest.',
+            1,
+            1000000,
+            change=UNCONFIGURED,
+        ),
+        Parameter('path_period', 0.5, 'Seconds between two messages on visual_odometry/path.', 0.0, 60.0),
+        Parameter(
+            'map_period', 1.0, 'Seconds between two messages on visual_odometry/map_points.', 0.0, 60.0
+        ),
+        *odometry_parameters(),
+    )
+
+    def __init__(self, **arguments):
+        self._matcher = None
+        self._odometry = None
+        self._camera = None
+        self._worker = None
+        self._keypoints = None
+        self._transforms = None
+        self._publishers_by_name = {}
+        self._own_services = []
+        self._lock = threading.Lock()  # the odometry, between worker and services
+        self._mount = None
+        self._held = deque()
+        self._path = deque()
+        self._previous = None
+        self._last = None
+        self._sent = {}
+        self._rate = Rate()
+        self._published = Rate()
+        self._timings = Timings()
+        self._held_dropped = 0
+        self._activated_at = 0.0
+        super().__init__('visual_odometry', **arguments)
+
+    def configure(self):
+        """Load the matcher, make publishers and services."""
+        p = self.parameters
+        self.health.clear_all()
+        self._fallback_mount()
+        self._matcher = create_matcher(
+            p.matcher,
+            p.matcher_model or None,
+            engine=p.engine,
+            precision=p.precision,
+            cache_dir=p.cache_dir or None,
+            threads=p.threads,
+            logger=self.get_logger(),
+        )
+        for number, sentence in enumerate(getattr(self._matcher, 'warnings', ())):
+            self.health.warn(f'engine {number}', sentence)
+        for name, message_type in (('odometry', Odometry), ('path', Path), ('map_points', PointCloud2)):
+            self._publishers_by_name[name] = self.create_lifecycle_publisher(
+                message_type, f'visual_odometry/{name}', output_qos()
+            )
+        self._publishers_by_name['tf'] = self.create_lifecycle_publisher(TFMessage, '/tf', output_qos(100))
+        self._own_services = [
+            self.create_service(Trigger, 'visual_odometry/reset', self._on_reset),
+            self.create_service(SaveTrajectory, 'visual_odometry/save_trajectory', self._on_save),
+        ]
+
+    def activate(self):
+        """Start the worker and subscribe."""
+        p = self.parameters
+        self._activated_at = time.monotonic()
+        self._rate, self._published, self._timings = Rate(), Rate(), Timings()
+        self._held, self._held_dropped = deque(), 0
+        self._worker = Worker(self._work, depth=p.queue_size, on_error=self.report_bug, name='odometry')
+        self._transforms = StaticTransforms(self)
+        self._camera = CameraInput(self, 'camera_info', p.rectified, self._on_camera)
+        resolved = self.resolve_topic_name('perception/keypoints')
+        self._keypoints = self.create_subscription(
+            KeypointArray,
+            'perception/keypoints',
+            self._on_keypoints,
+            input_qos(p.input_reliability, p.queue_size),
+            event_callbacks=subscription_events(lambda text: self.health.error('qos', text), resolved),
+        )
+
+    def deactivate(self):
+        """Unsubscribe and stop the worker; the map is kept for the next activation."""
+        if self._keypoints is not None:
+            self.destroy_subscription(self._keypoints)
+            self._keypoints = None
+        if self._transforms is not None:
+            self._transforms.stop_waiting()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        for name in ('_camera', '_transforms'):
+            if getattr(self, name) is not None:
+                getattr(self, name).destroy()
+                setattr(self, name, None)
+
+    def cleanup(self):
+        """Free the matcher, the map, the publishers and services."""
+        while self._own_services:
+            self.destroy_service(self._own_services.pop())
+        while self._publishers_by_name:
+            self.destroy_lifecycle_publisher(self._publishers_by_name.popitem()[1])
+        if self._matcher is not None:
+            if hasattr(self._matcher, 'close'):
+                self._matcher.close()
+            self._matcher = None
+        self._forget()
+        self._odometry = None
+
+    def _forget(self):
+        """Forget the motion so far; the next frame is the origin again."""
+        if self._odometry is not None:
+            self._odometry.reset()
+        self._mount = None
+        self._previous = self._last = None
+        self._path = deque(maxlen=self.parameters.path_length)
+
+    def _on_keypoints(self, message):
+        """Hand a frame to the worker, or hold it until the camera is known."""
+        self._rate.tick()
+        if self._worker is None:
+            return
+        if self._camera.received:
+            self._worker.put((message, time.perf_counter()))
+            return
+        if len(self._held) == self.parameters.queue_size:
+            self._held.popleft()
+            self._held_dropped += 1
+        self._held.append((message, time.perf_counter()))
+
+    def _on_camera(self):
+        """Work on the frames that waited for the camera; a new calibration starts anew."""
+        self.health.clear('camera')
+        if self._odometry is not None:
+            self.get_logger().warning('camera_info changed: odometry starts anew with the new calibration')
+            with self._lock:
+                self._forget()
+                self._odometry = None
+        while self._held and self._worker is not None:
+            self._worker.put(self._held.popleft())
+
+    def _work(self, item):
+        """Work on one frame; called by the worker."""
+        message, received = item
+        started = time.perf_counter()
+        stamp = seconds_from_stamp(message.header.stamp)
+        try:
+            keypoints = keypoints_from_message(message)
+            camera = self._camera.fit(keypoints.image_size)
+            with self._lock:
+                if self._mount is None:
+                    self._mount = self._find_mount(message.header.frame_id)
+                if self._odometry is None:
+                    self._odometry = VisualOdometry(
+                        camera, self._matcher, odometry_parameters_of(self.parameters)
+                    )
+                converted = time.perf_counter()
+                result = self._odometry.track(stamp, keypoints)
+                points = (
+                    self._odometry.map_points()
+                    if self._is_due('map_points', self.parameters.map_period)
+                    else None
+                )
+                mount = self._mount
+            self.health.clear('keypoints')
+            self.health.clear('camera')
+        except CameraError as error:
+            self.health.error('camera', str(error))
+            return
+        except MtError as error:
+            self.health.error('keypoints', str(error))
+            return
+        tracked = time.perf_counter()
+        if result is self._last:  # sent twice, or too late
+            return
+        self._publish(message.header, result, mount, points)
+        done = time.perf_counter()
+        self._timings.add(
+            {
+                'wait': (started - received) * 1e3,
+                'convert': (converted - started) * 1e3,
+                **{stage: ms for stage, ms in result.timings_ms.items() if stage != 'total'},
+                'publish': (done - tracked) * 1e3,
+                'total': (done - received) * 1e3,
+            }
+        )
+
+    def _find_mount(self, frame_id):
+        """Return the [4,4] pose of the camera on the robot, from /tf_static or from ``camera_to_base``."""
+        base = self.parameters.base_frame
+        timeout = self.parameters.tf_timeout if self._transforms.expected() else 0.0
+        mount = self._transforms.wait(base, frame_id, timeout)
+        if mount is None:
+            self.get_logger().info(
+                f"/tf_static does not connect '{base}' and '{frame_id}': "
+                'parameter camera_to_base says where the camera is'
+            )
+            mount = self._fallback_mount()
+        return mount
+
+    def _fallback_mount(self):
+        values = self.parameters.camera_to_base
+        if np.linalg.norm(values[3:]) < 1e-6:
+            raise MtError("parameter 'camera_to_base' has a zero quaternion (its last four values)")
+        return poses_from_parts([values[:3]], [values[3:]])[0]
+
+    def _is_due(self, name, period):
+        """Tell whether a topic that goes out now and then is due, and has a subscriber."""
+        if self._publishers_by_name[name].get_subscription_count() == 0:
+            return False
+        now = time.monotonic()
+        if now - self._sent.get(name, -1e9) < period:
+            return False
+        self._sent[name] = now
+        return True
+
+    def _publish(self, header, result, mount, points):
+        p = self.parameters
+        stamp = result.stamp
+        if self._last is not None and stamp < self._last.stamp:
+            self.get_logger().warning('time jumped back: odometry starts anew')
+            self._path.clear()
+            self._previous = None
+        pose = base_pose(result.pose, mount)
+        covariance = base_covariance(result.covariance, result.pose, mount)
+        tracking = result.state == OdometryState.TRACKING
+        self._report_state(result)
+        out = Header(stamp=header.stamp, frame_id=p.odom_frame)
+
+        odometry = Odometry(header=out, child_frame_id=p.base_frame)
+        odometry.pose.pose = pose_to_message(pose)
+        odometry.pose.covariance = covariance.ravel()
+        if tracking and self._previous is not None:
+            seconds = stamp - self._previous[0]
+            linear, angular = velocity(self._previous[1], pose, seconds)
+            twist = odometry.twist.twist
+            twist.linear.x, twist.linear.y, twist.linear.z = (float(v) for v in linear)
+            twist.angular.x, twist.angular.y, twist.angular.z = (float(v) for v in angular)
+            odometry.twist.covariance = (2 * covariance / seconds**2 if seconds > 0 else unknown(p)).ravel()
+        else:
+            odometry.twist.covariance = unknown(p).ravel()
+        self._publishers_by_name['odometry'].publish(odometry)
+
+        if p.publish_tf:
+            transform = TransformStamped(header=out, child_frame_id=p.base_frame)
+            transform.transform = transform_to_message(pose)
+            self._publishers_by_name['tf'].publish(TFMessage(transforms=[transform]))
+        if tracking:
+            self._path.append(PoseStamped(header=out, pose=odometry.pose.pose))
+        if self._path and self._is_due('path', p.path_period):
+            self._publishers_by_name['path'].publish(Path(header=out, poses=list(self._path)))
+        if points is not None:
+            turned = points @ mount[:3, :3].T + mount[:3, 3]
+            self._publishers_by_name['map_points'].publish(cloud_from_points(turned, out))
+
+        self._previous = (stamp, pose) if tracking else None
+        self._last = result
+        self._published.tick()
+
+    def _report_state(self, result):
+        if result.state == OdometryState.LOST:
+            self.health.warn(
+                'lost',
+                'odometry is lost: too few keypoints agree with the map; the pose is held with a large '
+                'covariance until it finds the map again or starts a new one',
+            )
+        else:
+            self.health.clear('lost')
+        if result.state == OdometryState.TRACKING:
+            if result.metric:
+                self.health.clear('scale')
+            else:
+                self.health.warn(
+                    'scale', 'the scale is arbitrary, not metres: the keypoints carry no metric depth'
+                )
+
+    def _on_reset(self, request, response):
+        with self._lock:
+            self._forget()
+        self.get_logger().info('odometry was reset: the next frame is the origin')
+        response.success = True
+        response.message = 'the next frame is the origin'
+        return response
+
+    def _on_save(self, request, response):
+        with self._lock:
+            trajectory = list(self._odometry.trajectory()) if self._odometry is not None else []
+        path = FilePath(os.path.abspath(FilePath(request.path).expanduser()))
+        try:
+            if not trajectory:
+                raise MtError(f"no pose has been estimated yet, so '{path}' was not written")
+            write_tum(path, *zip(*trajectory))
+        except MtError as error:
+            response.success, response.message = False, str(error)
+            return response
+        response.success, response.path, response.poses = True, str(path), len(trajectory)
+        response.message = f'{len(trajectory)} poses written to {path}'
+        return response
+
+    def watch(self):
+        """Say why nothing comes out."""
+        if not self.is_active:
+            return
+        waiting, age = time.monotonic() - self._activated_at, self._rate.age()
+        if min(waiting, waiting if age is None else age) > SILENCE_S:
+            topic = self.resolve_topic_name('perception/keypoints')
+            count = self.count_publishers('perception/keypoints')
+            reason = 'nobody publishes' if count == 0 else f'{count} publisher(s) are silent on'
+            self.health.warn('silence', f'no keypoints for {SILENCE_S:.0f} s: {reason} {topic}')
+        elif age is not None:
+            self.health.clear('silence')
+        if age is not None and not self._camera.received:
+            self.health.error(
+                'camera',
+                f'no camera_info on {self._camera.topic}: odometry cannot start without the calibration',
+            )
+
+    def summary(self):
+        """Return the sentence and the numbers for the diagnostics."""
+        last, worker = self._last, self._worker
+        values = {
+            'state': 'active' if self.is_active else 'inactive' if self.is_configured else 'unconfigured'
+        }
+        if self._matcher is not None:
+            values['matcher'] = self._matcher.name
+            if hasattr(self._matcher, 'engine'):
+                values['engine'] = self._matcher.engine.name
+        for name, publisher in list(self._publishers_by_name.items()):
+            values[f'{name} subscribers'] = publisher.get_subscription_count()
+        values['input hz'] = self._rate.hz()
+        values['output hz'] = self._published.hz()
+        values['frames in'] = self._rate.count
+        values['frames out'] = self._published.count
+        values['frames dropped'] = (worker.dropped if worker is not None else 0) + self._held_dropped
+        if last is not None:
+            values['odometry'] = last.state.value
+            values['scale'] = 'metric' if last.metric else 'arbitrary'
+            values['matches'] = last.n_matches
+            values['inliers'] = last.n_inliers
+            values['map segment'] = last.segment
+        values.update(timing_values(self._timings.statistics()))
+        if not self.is_active:
+            return 'not active', values
+        return last.state.value if last is not None else 'waiting for keypoints', values
+
+
+def unknown(parameters):
+    """Return the [6,6] covariance of what is not known."""
+    return np.eye(6) * parameters.lost_variance
+
+
+def main(arguments=None):
+    """Run the node; the executable's entry point."""
+    return run(VisualOdometryNode, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Finding where a frame was taken: poses against the local map."""
+
+import numpy as np
+
+from mt_perception.odometry.absolute_pose import ransac, refine
+from mt_perception.odometry.geometry import project, to_camera
+from mt_perception.odometry.search import search_projected
+
+FEWEST = 6  # correspondences a pose is looked for with
+TRUSTED_SHARE = 0.6  # of inliers: the predicted pose was right, no RANSAC needed
+PROBES = 128  # keypoints that decide which keyframe looks most like a frame
+NO_IDS = np.zeros(0, np.int64)
+
+
+class Locator:
+    """
+    Locates frames against one :class:`LocalMap`.
+
+    :ivar similarity: smallest descriptor dot product of a match, learned from those that proved right, so
+        that no threshold depends on the kind of features.
+    """
+
+    def __init__(self, local_map, parameters):
+        """:param local_map: the map. :param parameters: :class:`OdometryParameters`."""
+        self.map = local_map
+        self.parameters = parameters
+        self.similarity = None
+
+    def locate(self, frame, ids, rows):
+        """
+        Pose from points seen as keypoints: from the frame's present pose, else by RANSAC.
+
+        :param ids: [N] points.
+        :param rows: [N] keypoints.
+        :return: :class:`PoseEstimate`, or None with fewer than ``FEWEST``.
+        """
+        p = self.parameters
+        if len(ids) < FEWEST:
+            return None
+        estimate = self.refine(frame, ids, rows, frame.world_to_camera)
+        if estimate.n_inliers >= TRUSTED_SHARE * len(ids):
+            return estimate
+        sure = self.map.depth_sigma[ids] == 0
+        if sure.sum() < p.min_inliers:
+            sure[:] = True
+        start = ransac(
+            self.map.position[ids[sure]],
+            frame.rays[rows[sure]],
+            p.ransac_threshold_px * frame.unit,
+            p.ransac_iterations,
+        )
+        if start is None:
+            return estimate
+        other = self.refine(frame, ids, rows, start)
+        return other if other.n_inliers > estimate.n_inliers else estimate
+
+    def refine(self, frame, ids, rows, start):
+        """Refine a pose from points ``ids`` seen as keypoints ``rows``; return :class:`PoseEstimate`."""
+        sigma = self.parameters.keypoint_sigma_px * frame.unit
+        return refine(self.map.position[ids], frame.rays[rows], start, sigma, self.map.displacement(ids))
+
+    def search(self, frame, world_to_camera, ids=NO_IDS, rows=NO_IDS, widen=1):
+        """
+        Match the whole map around its projections and refine.
+
+        :param world_to_camera: [4,4] the pose as far as it is known.
+        :param ids: points already matched, with keypoints ``rows``.
+        :param widen: factor on the search radius; above 1 the matches are not trusted without RANSAC.
+        :return: (:class:`PoseEstimate` or None, ids, rows).
+        """
+        p, local_map = self.parameters, self.map
+        others = local_map.ids()
+        others = others[~np.isin(others, ids)]
+        projected = project(to_camera(world_to_camera, local_map.position[others]))
+        visible = frame.inside(projected)
+        others, projected = others[visible], projected[visible]
+        found, columns, _ = search_projected(
+            projected,
+            local_map.descriptor[others],
+            frame.tree,
+            frame.descriptors,
+            widen * p.search_radius_px * frame.unit,
+            p.search_ratio,
+            self.floor,
+        )
+        free = ~np.isin(columns, rows)
+        ids, rows = np.concatenate([ids, others[found[free]]]), np.concatenate([rows, columns[free]])
+        if len(ids) < FEWEST:
+            return None, ids, rows
+        frame.world_to_camera = world_to_camera
+        if widen > 1:
+            return self.locate(frame, ids, rows), ids, rows
+        return self.refine(frame, ids, rows, world_to_camera), ids, rows
+
+    def from_pairs(self, frame, keyframe, pairs):
+        """
+        Locate by matches to a keyframe and then by the whole map, starting at the frame's present pose.
+
+        :param pairs: [M,2] keypoints of ``keyframe`` and of ``frame``.
+        :return: (:class:`PoseEstimate` or None, ids, rows).
+        """
+        ids = keyframe.point_ids[pairs[:, 0]]
+        mapped = ids >= 0
+        ids, rows = ids[mapped], pairs[mapped, 1]
+        estimate = self.locate(frame, ids, rows)
+        if estimate is None or estimate.n_inliers < self.parameters.min_inliers / 2:
+            return None, ids, rows
+        return self.search(frame, estimate.world_to_camera, ids[estimate.inlier], rows[estimate.inlier])
+
+    @property
+    def floor(self):
+        """Smallest similarity of a match; none before the first matches have proved right."""
+        return -1.0 if self.similarity is None else self.similarity
+
+    def learn(self, frame):
+        """Follow how similar the descriptors of true matches are, and count which points are found again."""
+        local_map = self.map
+        ids = local_map.ids()
+        visible = frame.inside(project(to_camera(frame.world_to_camera, local_map.position[ids])))
+        local_map.visible[ids[visible]] += 1
+        rows = np.flatnonzero(frame.point_ids >= 0)
+        seen = frame.point_ids[rows]
+        local_map.found[seen] += 1
+        if len(rows) >= 10:
+            similarity = (frame.descriptors[rows] * local_map.descriptor[seen]).sum(1)
+            low = float(np.quantile(similarity, 0.05))
+            self.similarity = low if self.similarity is None else 0.9 * self.similarity + 0.1 * low
+
+    def most_alike(self, frame, count):
+        """Return the ``count`` keyframes that look most like a frame by their descriptors, and the newest."""
+        keyframes = self.map.keyframes
+        probes = frame.descriptors[:PROBES]
+        alike = [int(((probes @ k.descriptors.T).max(1) >= self.floor).sum()) for k in keyframes[:-1]]
+        order = np.lexsort((-np.arange(len(alike)), -np.array(alike, np.int64)))
+        return [keyframes[-1], *(keyframes[i] for i in order)][:count]

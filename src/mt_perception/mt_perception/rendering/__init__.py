@@ -1,0 +1,10 @@
+"""
+The project's own renderer: textured worlds with exact depth, classes and poses, without a GPU.
+
+``make_scene('street', seed=3)`` builds a world, ``render(scene, camera, pose)`` looks at it.
+"""
+
+from mt_perception.rendering.rasterizer import render
+from mt_perception.rendering.worlds import SCENES, make_scene
+
+__all__ = ['SCENES', 'make_scene', 'render']

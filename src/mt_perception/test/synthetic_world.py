@@ -1,0 +1,112 @@
+"""A world of points with known descriptors, seen by a camera on a known path: exact truth for odometry."""
+
+import numpy as np
+
+from mt_perception.camera import Camera
+from mt_perception.types import Keypoints
+
+DESCRIPTOR_DIM = 32
+
+
+class World:
+    """
+    Random points along a street (or around a room), each with a random unit descriptor.
+
+    :param seed: of all randomness; each image has its own stream, so images do not depend on each other.
+    :param n_points: number of points.
+    :param low: [3] corner of the box the points fill, metres.
+    :param high: [3] other corner.
+    """
+
+    def __init__(self, seed=0, n_points=4000, low=(-12, -4, 0), high=(12, 2, 90)):
+        rng = np.random.default_rng(seed)
+        self.seed = seed
+        self.points = rng.uniform(low, high, (n_points, 3))
+        descriptors = rng.normal(size=(n_points, DESCRIPTOR_DIM))
+        self.descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+        self.camera = Camera.from_focal(640, 480, 500)
+
+    def image(
+        self,
+        pose,
+        number=0,
+        *,
+        noise_px=0.5,
+        outliers=0.2,
+        wrong=0.1,
+        max_keypoints=300,
+        depth_noise=None,
+        depth_scale=1.0,
+        camera=None,
+        min_depth=2.0,
+        max_depth=40.0,
+    ):
+        """
+        Keypoints of an image taken at ``pose``.
+
+        :param pose: [4,4] camera to world.
+        :param number: of the image; selects the noise.
+        :param noise_px: standard deviation of a keypoint's position.
+        :param outliers: share of additional keypoints that show nothing of the world.
+        :param wrong: share of keypoints with the descriptor of another visible point.
+        :param depth_noise: relative noise of the depth at the keypoints; None = no depth.
+        :param depth_scale: factor on that depth.
+        :return: :class:`Keypoints`.
+        """
+        camera = camera or self.camera
+        rng = np.random.default_rng((self.seed, 1, number))
+        local = (self.points - pose[:3, 3]) @ pose[:3, :3]
+        ahead = np.flatnonzero((local[:, 2] > min_depth) & (local[:, 2] < max_depth))
+        xy = camera.project(local[ahead])
+        inside = ((xy >= 0) & (xy <= [camera.width - 1, camera.height - 1])).all(1)
+        ids, xy = ahead[inside][:max_keypoints], xy[inside][:max_keypoints]
+        descriptors = self.descriptors[ids] + rng.normal(0, 0.05, (len(ids), DESCRIPTOR_DIM))
+        n_wrong = int(wrong * len(ids))
+        if n_wrong > 1:
+            swapped = rng.choice(len(ids), n_wrong, replace=False)
+            descriptors[swapped] = descriptors[np.roll(swapped, 1)]
+        depth = np.full(len(ids), np.nan)
+        if depth_noise is not None:
+            depth = local[ids, 2] * depth_scale * np.exp(rng.normal(0, depth_noise, len(ids)))
+        xy = xy + rng.normal(0, noise_px, xy.shape)
+        n_out = int(outliers * len(ids))
+        xy = np.concatenate([xy, rng.uniform(0, [camera.width - 1, camera.height - 1], (n_out, 2))])
+        descriptors = np.concatenate([descriptors, rng.normal(size=(n_out, DESCRIPTOR_DIM))])
+        descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+        depth = np.concatenate([depth, np.full(n_out, np.nan)])
+        order = rng.permutation(len(xy))
+        scores = np.linspace(1, 0.1, len(xy))
+        return Keypoints.create(
+            xy[order],
+            scores,
+            descriptors[order],
+            (camera.width, camera.height),
+            depth[order],
+            model_id='world',
+        )
+
+    def empty(self):
+        """Keypoints of a covered lens."""
+        return Keypoints.create(
+            np.zeros((0, 2)), np.zeros(0), np.zeros((0, DESCRIPTOR_DIM)), (640, 480), model_id='world'
+        )
+
+
+def pose_at(x=0.0, y=0.0, z=0.0, yaw=0.0, pitch=0.0):
+    """Camera-to-world pose; yaw about the axis that points down, pitch about that to the right; radians."""
+    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    pose = np.eye(4)
+    pose[:3, :3] = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ np.array(
+        [[1, 0, 0], [0, cp, -sp], [0, sp, cp]]
+    )
+    pose[:3, 3] = x, y, z
+    return pose
+
+
+def drive(n, step=0.6):
+    """[n] poses of a car that swerves gently."""
+    t = np.arange(n)
+    return [
+        pose_at(x=1.5 * np.sin(i / 12), y=0.1 * np.sin(i / 5), z=step * i, yaw=0.12 * np.cos(i / 12))
+        for i in t
+    ]

@@ -1,0 +1,123 @@
+"""
+Augmentation that keeps every label right.
+
+Geometry is one 3×3 matrix per view, applied to image, labels, depth and keypoints alike; photometric
+changes touch the image only.
+"""
+
+import cv2
+import numpy as np
+
+IGNORE = 255
+
+
+def random_homography(rng, source, target, max_rotation=0.8, scale=(0.6, 1.6), perspective=0.25):
+    """
+    Draw a homography that maps a random part of the source image onto the target image.
+
+    Half of the draws stay within ±10° so that upright scenes stay the common case.
+
+    :param source: (width, height) of the source image in pixels.
+    :param target: (width, height) of the view in pixels.
+    :param max_rotation: radians.
+    :param scale: range of the zoom, relative to the target being filled by the source.
+    :param perspective: largest corner shift as a part of the view's size.
+    :return: [3,3] float64, source pixels → view pixels.
+    """
+    (sw, sh), (tw, th) = source, target
+    fill = max(tw / sw, th / sh)
+    zoom = fill * np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1])))
+    limit = 0.17 if rng.random() < 0.5 else max_rotation
+    angle = rng.uniform(-limit, limit)
+    room = np.maximum(0, np.array([sw, sh]) - np.array([tw, th]) / zoom) / 2
+    centre = np.array([sw, sh]) / 2 + rng.uniform(-1, 1, 2) * room
+    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
+    move = np.array([tw, th]) / 2 - np.array([[c, -s], [s, c]]) @ centre
+    similarity = np.array([[c, -s, move[0]], [s, c, move[1]], [0, 0, 1]])
+    corners = np.array([[0, 0], [tw, 0], [tw, th], [0, th]], np.float32)
+    shift = rng.uniform(-perspective / 2, perspective / 2, (4, 2)) * [tw, th]
+    tilt = cv2.getPerspectiveTransform(corners, (corners + shift).astype(np.float32))
+    return tilt.astype(np.float64) @ similarity
+
+
+def random_crop(rng, source, target, scale=(0.75, 1.8), max_rotation=0.0, flip=False):
+    """
+    Draw a similarity (zoom, crop, optional roll and mirror): what a camera could do itself.
+
+    :return: ([3,3] source → view pixels, zoom); ``zoom`` multiplies the focal length.
+    """
+    (sw, sh), (tw, th) = source, target
+    zoom = max(tw / sw, th / sh) * np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1])))
+    angle = rng.uniform(-max_rotation, max_rotation)
+    room = np.maximum(0, np.array([sw, sh]) - np.array([tw, th]) / zoom) / 2
+    centre = np.array([sw, sh]) / 2 + rng.uniform(-1, 1, 2) * room
+    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
+    move = np.array([tw, th]) / 2 - np.array([[c, -s], [s, c]]) @ centre
+    matrix = np.array([[c, -s, move[0]], [s, c, move[1]], [0, 0, 1]])
+    if flip and rng.random() < 0.5:
+        matrix = np.array([[-1, 0, tw - 1], [0, 1, 0], [0, 0, 1.0]]) @ matrix
+    return matrix, zoom
+
+
+def warp_points(matrix, points):
+    """Apply a [3,3] homography to [N,2] points."""
+    points = np.asarray(points, np.float64).reshape(-1, 2)
+    out = points @ matrix[:2, :2].T + matrix[:2, 2]
+    w = points @ matrix[2, :2] + matrix[2, 2]
+    return out / np.where(np.abs(w) < 1e-9, 1e-9, w)[:, None]
+
+
+def warp_image(image, matrix, size):
+    """Warp an RGB image to ``size`` = (width, height); smoothed first where the warp shrinks it."""
+    shrink = np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+    if shrink < 0.7:
+        sigma = 0.5 * (1 / shrink - 1) + 0.2
+        image = cv2.GaussianBlur(image, (0, 0), sigma)
+    return cv2.warpPerspective(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def warp_labels(labels, matrix, size, outside=IGNORE):
+    """Warp class ids (nearest neighbour); what lies outside the source becomes ``outside``."""
+    return cv2.warpPerspective(
+        labels, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+    )
+
+
+def warp_depth(depth, matrix, size):
+    """Warp depth in metres (nearest neighbour, NaN outside); the caller rescales it for the zoom."""
+    return cv2.warpPerspective(
+        depth, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=float('nan')
+    )
+
+
+def photometric(rng, image, strength=1.0):
+    """
+    Change light and lens, not geometry: brightness, contrast, gamma, colour, gray, blur, noise, shadow.
+
+    :param image: [H,W,3] uint8 RGB.
+    :return: the same shape and type.
+    """
+    x = image.astype(np.float32) / 255
+    x = x * (1 + strength * rng.uniform(-0.3, 0.3)) + strength * rng.uniform(-0.12, 0.12)
+    mean = x.mean()
+    x = (x - mean) * (1 + strength * rng.uniform(-0.35, 0.35)) + mean
+    x *= 1 + strength * rng.uniform(-0.12, 0.12, 3).astype(np.float32)
+    gray = x.mean(axis=2, keepdims=True)
+    if rng.random() < 0.2:
+        x = np.repeat(gray, 3, axis=2)
+    else:
+        x = gray + (x - gray) * (1 + strength * rng.uniform(-0.5, 0.4))
+    if rng.random() < 0.4 * strength:
+        x = np.clip(x, 0, 1) ** np.exp(rng.uniform(-0.5, 0.5))
+    if rng.random() < 0.25 * strength:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.4))
+    if rng.random() < 0.3 * strength:
+        x = x + rng.normal(0, rng.uniform(0.005, 0.04), x.shape).astype(np.float32)
+    if rng.random() < 0.2 * strength:
+        h, w = x.shape[:2]
+        mask = np.zeros((h, w), np.float32)
+        polygon = (rng.uniform(-0.2, 1.2, (4, 2)) * [w, h]).astype(np.int32)
+        cv2.fillPoly(mask, [cv2.convexHull(polygon)], 1.0)
+        mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(1, 15))
+        x = x * (1 - mask[..., None] * rng.uniform(0.2, 0.6))
+    return (np.clip(x, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,69 @@
+"""
+Frames of a sequence, shrunk once and kept on disk.
+
+Reading, registering or rendering a frame costs more than training on it, so every training set of
+frames with depth is written to one archive the first time it is used.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mt_perception.camera import Camera
+
+
+def resize_depth(depth, size):
+    """Shrink depth [H,W] to ``size`` = (width, height) by nearest neighbour, never mixing two surfaces."""
+    return cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
+
+
+def cached_frames(name, sequence_factory, indices, cache, width=512):
+    """
+    Load frames from the cache, making it first where it is missing.
+
+    :param name: names the archive.
+    :param sequence_factory: returns the :class:`mt_perception.sequences.base.Sequence` to read.
+    :param indices: frames to keep.
+    :param cache: folder.
+    :param width: frames are shrunk to this width in pixels.
+    :return: list of dicts as :class:`mt_training.data.pairs.RgbdPairs` takes them, ``keypoints`` None.
+    """
+    indices = list(indices)
+    key = hashlib.sha256(f'{name} {indices} {width}'.encode()).hexdigest()[:12]
+    path = Path(cache) / f'frames-{key}.npz'
+    if not path.is_file():
+        sequence = sequence_factory()
+        store = {'images': [], 'depth': [], 'labels': [], 'poses': [], 'matrix': []}
+        for index in tqdm(indices, desc=f'frames of {name}', unit='frame', leave=False):
+            frame = sequence[index]
+            camera = frame.camera
+            size = (width, round(frame.image.shape[0] * width / frame.image.shape[1]))
+            store['images'].append(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
+            store['depth'].append(resize_depth(frame.depth.astype(np.float32), size))
+            if frame.labels is not None:
+                store['labels'].append(cv2.resize(frame.labels, size, interpolation=cv2.INTER_NEAREST))
+            store['poses'].append(frame.pose)
+            store['matrix'].append(camera.scaled(*size).matrix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f'.{os.getpid()}.part.npz')
+        np.savez(partial, **{k: np.stack(v) for k, v in store.items() if v})
+        partial.replace(path)
+    with np.load(path) as data:
+        data = {k: data[k] for k in data.files}
+    height, width = data['images'].shape[1:3]
+    return [
+        {
+            'image': data['images'][i],
+            'depth': data['depth'][i],
+            'labels': data['labels'][i] if 'labels' in data else None,
+            'pose': data['poses'][i],
+            'camera': Camera(width, height, data['matrix'][i]),
+            'keypoints': None,
+            'group': name,
+        }
+        for i in range(len(indices))
+    ]

@@ -1,0 +1,218 @@
+"""
+The training sets of an experiment, by name, and the batches drawn from them.
+
+A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from mt_perception.errors import MtError
+from mt_training.data.frames import cached_frames
+from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
+from mt_training.data.teacher_keypoints import cache_path, label_images, load_keypoints
+
+
+def open_folder(root):
+    """Open a sequence folder (imported late: sets without one need no sequence reader)."""
+    from mt_perception.sequences import open_sequence
+
+    return open_sequence(root)
+
+
+def _render(scene, seed, length):
+    from mt_perception.sequences.rendered import RenderedSequence
+
+    return RenderedSequence(scene=scene, seed=seed, frames=length, width=512, height=384)
+
+
+IMAGE_TYPES = ('.jpg', '.jpeg', '.png')
+
+
+def read_rgb(path):
+    """Read an image as [H,W,3] uint8 RGB."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise MtError(f'cannot read the image {path}')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def list_images(folder):
+    """List the images of a folder in name order."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MtError(f'{folder} is not a folder; give the data root with --data')
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_TYPES)
+
+
+class SetBuilder:
+    """
+    Makes samplers out of configuration sections.
+
+    :param data: root folder of the data sets.
+    :param cache: folder for teacher keypoints and shrunk frames.
+    :param teacher: weights of the keypoint teacher; not needed where ``teacher_every`` is 0.
+    :param size: (width, height) of the dense views.
+    :param focal: canonical focal length in pixels.
+    """
+
+    def __init__(self, data, cache, teacher, size, focal):
+        """Keep where things are."""
+        self.data, self.cache, self.teacher = Path(data), Path(cache), teacher
+        self.size, self.focal = tuple(size), focal
+
+    def build(self, section):
+        """Return the sampler described by ``section`` (its key ``kind`` names the method)."""
+        kind = section['kind']
+        maker = getattr(self, f'_{kind}', None)
+        if maker is None:
+            kinds = sorted(n[1:] for n in dir(self) if n.startswith('_') and not n.startswith('__'))
+            raise MtError(
+                f"unknown kind of set '{kind}'; known: {', '.join(k for k in kinds if k[0] != 'k')}"
+            )
+        return maker(section)
+
+    def _keypoints(self, paths, every):
+        if not every:
+            return [None] * len(paths)
+        label_images(paths[::every], self.teacher, self.cache / 'teacher', max_size=800)
+        return [
+            load_keypoints(self.cache / 'teacher', p)
+            if cache_path(self.cache / 'teacher', p).is_file()
+            else None
+            for p in paths
+        ]
+
+    def _labelled_images(self, section):
+        """Images with class ids: ``root/images``, ``root/labels`` of the same stem."""
+        root = self.data / section['root']
+        paths = list_images(root / 'images')
+        labels = []
+        for path in paths:
+            label = cv2.imread(str(root / 'labels' / f'{path.stem}.png'), cv2.IMREAD_UNCHANGED)
+            if label is None:
+                raise MtError(f'no label image for {path}')
+            labels.append(np.where(label >= section['classes'], 255, label).astype(np.uint8))
+        keypoints = self._keypoints(paths, section['teacher_every'])
+        images = [read_rgb(p) for p in paths]
+        return HomographyPairs(images, labels, keypoints, self.size, tuple(section['scale']))
+
+    def _images(self, section):
+        """Images without labels: every ``every``-th of ``root``."""
+        paths = list_images(self.data / section['root'])[:: section['every']]
+        keypoints = self._keypoints(paths, section['teacher_every'])
+        return HomographyPairs(
+            [read_rgb(p) for p in paths], None, keypoints, self.size, tuple(section['scale'])
+        )
+
+    def _rgbd(self, section):
+        """Frames ``frames: [first, last, step]`` of an RGB-D sequence folder."""
+        root = self.data / section['root']
+        indices = range(*section['frames'])
+        frames = cached_frames(section['root'], lambda: open_folder(root), indices, self.cache)
+        paths = sorted(root.glob('*.color.*'))
+        every = section['teacher_every']
+        if every:
+            label_images(
+                [paths[i] for i in indices][::every], self.teacher, self.cache / 'teacher', max_size=800
+            )
+        for frame, index in zip(frames, indices, strict=True):
+            kept = cache_path(self.cache / 'teacher', paths[index])
+            if kept.is_file():
+                xy, scores = load_keypoints(self.cache / 'teacher', paths[index])
+                ratio = frame['image'].shape[1] / 640
+                frame['keypoints'] = ((xy + 0.5) * ratio - 0.5, scores)
+        gap = max(1, section['gap'] // section['frames'][2])
+        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+
+    def _rendered(self, section):
+        """Frames of the project's own rendered worlds, one group per seed."""
+        frames = []
+        for scene, seeds in section['worlds'].items():
+            for seed in range(*seeds):
+                frames += cached_frames(
+                    f'rendered:{scene}:{seed}',
+                    lambda scene=scene, seed=seed: _render(scene, seed, section['length']),
+                    range(0, section['length'], section['step']),
+                    self.cache,
+                )
+        gap = max(1, section['gap'] // section['step'])
+        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+
+    def _place_folders(self, section):
+        """Two folders whose images of the same index (``first``:``last``) show the same place."""
+        start, stop = section['places']
+        lists = [list_images(self.data / folder)[start:stop] for folder in section['folders']]
+        images = [[read_rgb(p) for p in paths] for paths in lists]
+        pairs = [(list(two), list(two)) for two in zip(*images, strict=True)]
+        return PlacePairs(pairs, tuple(section['size']), section['neighbours'], tuple(section['crop']))
+
+    def _place_sequence(self, section):
+        """Frames of one drive: those within ``positive_gap`` of each other show the same place."""
+        images = [read_rgb(p) for p in list_images(self.data / section['root'])[:: section['every']]]
+        width = max(section['size'][0] * 2, 256)
+        images = [
+            cv2.resize(i, (width, round(i.shape[0] * width / i.shape[1])), interpolation=cv2.INTER_AREA)
+            for i in images
+        ]
+        return PlacePairs(
+            [([i], [i]) for i in images],
+            tuple(section['size']),
+            section['neighbours'],
+            tuple(section['crop']),
+            positive_gap=section['positive_gap'],
+        )
+
+
+class Batches(torch.utils.data.Dataset):
+    """
+    The batches of a whole run: number n is the same whoever asks for it, and when.
+
+    :param samplers: dict name → sampler.
+    :param schedule: list of names; batch n comes from ``schedule[n mod len]``.
+    :param batch_sizes: dict name → number of pairs.
+    """
+
+    def __init__(self, samplers, schedule, batch_sizes, seed):
+        """Keep the parts."""
+        self.samplers, self.schedule, self.batch_sizes, self.seed = samplers, schedule, batch_sizes, seed
+
+    def __getitem__(self, number):
+        """Draw batch ``number`` of the run."""
+        name = self.schedule[number % len(self.schedule)]
+        rng = np.random.default_rng((self.seed, number))
+        samples = [self.samplers[name].sample(rng) for _ in range(self.batch_sizes[name])]
+        batch = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+        return {**batch, 'set': name}
+
+
+class EpochNumbers(torch.utils.data.Sampler):
+    """
+    The numbers of the batches of the current epoch; the trainer calls :meth:`set_epoch`.
+
+    :param steps: batches per epoch.
+    :param checkpoint: path of the checkpoint the run goes on from: the trainer draws the first epoch's
+        numbers before it says which epoch that is. No such file: epoch 0.
+    """
+
+    def __init__(self, steps, checkpoint):
+        """Start at the epoch after the checkpoint's."""
+        self.steps, self.epoch = steps, 0
+        if Path(checkpoint).is_file():
+            state = torch.load(checkpoint, map_location='cpu', weights_only=False, mmap=True)
+            self.epoch = state['global_step'] // steps
+
+    def set_epoch(self, epoch):
+        """Go to ``epoch``."""
+        self.epoch = epoch
+
+    def __len__(self):
+        """Return batches per epoch."""
+        return self.steps
+
+    def __iter__(self):
+        """Go through the numbers."""
+        return iter(range(self.epoch * self.steps, (self.epoch + 1) * self.steps))

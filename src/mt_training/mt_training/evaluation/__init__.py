@@ -1,0 +1,1 @@
+"""Evaluation of models under the model contract: segmentation, depth, keypoints, place recognition."""

@@ -1,0 +1,127 @@
+"""Command-line options the evaluations share, and what they turn into."""
+
+import argparse
+import hashlib
+import platform
+
+import cv2
+import numpy as np
+
+from mt_perception.errors import EvaluationError
+from mt_perception.inference.factory import ENGINES, PRECISIONS
+from mt_perception.perception import PerceptionPipeline
+
+
+def add_model_options(parser):
+    """Add ``--model`` and how it is run."""
+    group = parser.add_argument_group('model')
+    group.add_argument(
+        '--model', metavar='M.onnx', help='model under the model contract; default: the shipped one'
+    )
+    group.add_argument(
+        '--engine', choices=ENGINES, default='auto', help='what runs it (default: %(default)s)'
+    )
+    group.add_argument(
+        '--precision', choices=PRECISIONS, default='fp16', help='TensorRT only (default: %(default)s)'
+    )
+    group.add_argument(
+        '--input-size',
+        type=parse_size,
+        default=(0, 0),
+        metavar='WxH',
+        help="network input; default: as at run time, from the image's aspect ratio and the model's own size",
+    )
+    group.add_argument('--threads', type=int, default=0, help='CPU threads of ONNX Runtime, 0 = one per core')
+
+
+def add_output_option(parser, task):
+    """Add ``--output``."""
+    parser.add_argument(
+        '--output',
+        metavar='OUT',
+        default=f'out/evaluate_{task}',
+        help='folder for metrics.json and pictures (default: %(default)s)',
+    )
+
+
+def parse_size(text):
+    """Read '640x480' as (640, 480)."""
+    width, x, height = text.lower().partition('x')
+    if not (x and width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size like 640x480")
+    return int(width), int(height)
+
+
+def parse_range(text):
+    """Read 'A:B' or 'A:B:STEP' (Python's slice notation, each part may be empty) as a slice."""
+    parts = text.split(':')
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] is not None and numbers[2] < 1):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a range like 320:400")
+    return slice(*numbers)
+
+
+def open_pipeline(args, task, max_keypoints=512, min_score=0.0, input_size=None):
+    """
+    Start the model of ``--model`` and check that it has ``task``.
+
+    :param input_size: overrides ``--input-size``.
+    :return: :class:`mt_perception.perception.PerceptionPipeline`.
+    :raises EvaluationError: the model does not have the task.
+    """
+    pipeline = PerceptionPipeline(
+        args.model,
+        args.engine,
+        args.input_size if input_size is None else input_size,
+        max_keypoints=max_keypoints,
+        min_score=min_score,
+        precision=args.precision,
+        threads=args.threads,
+    )
+    if task not in pipeline.tasks:
+        path = pipeline.engine.model.path
+        pipeline.close()
+        raise EvaluationError(f"model '{path}' has no task {task}; it has {', '.join(pipeline.tasks)}")
+    for warning in pipeline.warnings:
+        print(f'note: {warning}')
+    return pipeline
+
+
+def describe_engine(engine):
+    """What ran, for ``metrics.json``: file, hash, id and engine."""
+    path = engine.model.path
+    return {
+        'file': path.name,
+        'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
+        'model_id': engine.metadata.model_id,
+        'architecture': engine.metadata.architecture,
+        'engine': engine.name,
+    }
+
+
+def describe_pipeline(pipeline, image_size):
+    """:func:`describe_engine` and the input size for images of ``image_size``."""
+    return {**describe_engine(pipeline.engine), 'input_size': list(pipeline.network_size(image_size))}
+
+
+def describe_machine():
+    """Versions and processor that numbers and times may depend on."""
+    return {
+        'machine': platform.machine(),
+        'processor': _processor(),
+        'python': platform.python_version(),
+        'numpy': np.__version__,
+        'opencv': cv2.__version__,
+    }
+
+
+def _processor():
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            names = [line.split(':', 1)[1].strip() for line in file if line.startswith('model name')]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()

@@ -1,0 +1,1 @@
+"""Pictures of evaluations, drawn with matplotlib without a display."""

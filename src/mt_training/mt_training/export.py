@@ -1,0 +1,261 @@
+"""
+Export a trained network under the model contract.
+
+``./mt run mt_training export --checkpoint runs/mtnet_small/last.ckpt --output mtnet_small.onnx``
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from mt_perception.errors import MtError
+from mt_perception.inference.contract import METADATA_KEY, ModelMetadata
+from mt_training.deploy import DeployedNet
+from mt_training.models.mtnet import TASKS, MtNet
+
+OPSET = 17
+CLASS_COLORS = {
+    'sky': [128, 180, 230],
+    'building': [128, 64, 64],
+    'pole': [192, 192, 128],
+    'road': [128, 64, 128],
+    'pavement': [230, 110, 190],
+    'tree': [90, 140, 35],
+    'sign': [220, 200, 0],
+    'fence': [120, 120, 170],
+    'car': [30, 60, 200],
+    'pedestrian': [220, 20, 60],
+    'bicyclist': [0, 170, 170],
+}
+MOVABLE = ('car', 'pedestrian', 'bicyclist')
+# largest difference to PyTorch that passes: mean absolute error, if nothing else is said
+PARITY_LIMITS = {
+    'segmentation': 1e-3,  # part of the pixels with another class
+    'segmentation_confidence': 0.5,
+    'depth': 1e-3,
+    'keypoints': 0.01,  # part of the points without a partner within 0.05 px
+    'scores': 1e-4,
+    'descriptors': 1e-3,
+    'global_descriptor': 1e-4,
+}
+
+
+def read_config(checkpoint):
+    """Return the configuration of the experiment that wrote ``checkpoint``."""
+    checkpoint = Path(checkpoint)
+    config = checkpoint.parent / 'config.yaml'
+    for path in (checkpoint, config):
+        if not path.is_file():
+            raise MtError(f'{path} does not exist; --checkpoint takes a file that train wrote')
+    return yaml.safe_load(config.read_text())
+
+
+def load_net(checkpoint):
+    """
+    Load a trained network (its averaged weights where the run kept them).
+
+    :param checkpoint: a file written by ``train``; ``config.yaml`` lies beside it.
+    :return: (MtNet in evaluation mode, the experiment's configuration).
+    :raises MtError: the file or its configuration is missing.
+    """
+    config = read_config(checkpoint)
+    state = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict']
+    net = MtNet(**config['model'])
+    net.load_state_dict({k.removeprefix('net.'): v for k, v in state.items() if k.startswith('net.')})
+    return net.eval(), config
+
+
+def weights_hash(net):
+    """Return eight hexadecimal digits that identify the weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def model_id(net, config):
+    """Return the name of exactly these weights."""
+    return f'{config["architecture"]}-{weights_hash(net)}'
+
+
+def parity(deployed, path, image):
+    """
+    Compare the exported file with PyTorch on one image.
+
+    :param image: [1,H,W,3] uint8.
+    :return: dict output → difference, as ``PARITY_LIMITS`` defines it. Keypoints are compared as sets:
+        two points of equal score may change places.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    exported = session.run(None, {'image': image})
+    with torch.inference_mode():
+        expected = [value.numpy() for value in deployed(torch.from_numpy(image))]
+    report = {}
+    names = deployed.output_names()
+    if 'keypoints' in names:
+        first, second = (arrays[names.index('keypoints')][0] for arrays in (expected, exported))
+        distance = np.linalg.norm(first[:, None] - second[None], axis=-1)
+        partner, near = distance.argmin(1), distance.min(1) < 0.05
+        report['keypoints'] = float(1 - near.mean())
+        for name in ('scores', 'descriptors'):
+            a, b = (arrays[names.index(name)][0] for arrays in (expected, exported))
+            report[name] = float(np.abs(a[near] - b[partner[near]]).mean())
+    for name, a, b in zip(names, expected, exported, strict=True):
+        if name in report:
+            continue
+        if name == 'segmentation':
+            report[name] = float((a != b).mean())
+        else:
+            report[name] = float(np.abs(a.astype(np.float64) - b).mean())
+    return report
+
+
+def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixed=False):
+    """
+    Write the ONNX file and check it against PyTorch, output by output.
+
+    :param net: trained network.
+    :param config: the experiment's configuration.
+    :param output: path of the file; written beside and renamed, so it is whole or absent.
+    :param accuracy: measured numbers for the metadata.
+    :param size: (width, height) of the default input.
+    :param image: [H,W,3] uint8 RGB of that size to compare on; noise without one.
+    :param fixed: fix height and width in the graph.
+    :return: the parity report.
+    :raises MtError: an output differs from PyTorch by more than its limit.
+    """
+    import onnx
+
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    deployed = DeployedNet(net, config['export']['max_keypoints'])
+    if image is None:
+        image = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    image = np.ascontiguousarray(image[None])
+    partial = output.with_suffix('.part.onnx')
+    dynamic = None if fixed else {'image': {1: 'H', 2: 'W'}}
+    names = deployed.output_names()
+    if dynamic:
+        dynamic.update({name: {1: 'H', 2: 'W'} for name in names[:3]})
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            deployed,
+            (torch.from_numpy(image),),
+            str(partial),
+            input_names=['image'],
+            output_names=names,
+            dynamic_axes=dynamic,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    try:
+        model = onnx.load(str(partial))
+        _name_shapes(model, config)
+        metadata = ModelMetadata(
+            kind='perception',
+            architecture=config['architecture'],
+            model_id=model_id(net, config),
+            tasks=list(TASKS),
+            input_size=list(size),
+            input_multiple=32,
+            class_names=config['classes'],
+            class_colors=[CLASS_COLORS[name] for name in config['classes']],
+            movable_classes=[name for name in config['classes'] if name in MOVABLE],
+            depth_kind='metric',
+            depth_focal=config['focal'],
+            descriptor_dim=config['model']['descriptor_dim'],
+            global_descriptor_dim=config['model']['global_dim'],
+            max_keypoints=config['export']['max_keypoints'],
+            training_data=config['export']['training_data'],
+            license=config['export']['license'],
+            accuracy=accuracy or {},
+        )
+        entry = model.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, metadata.to_json()
+        onnx.checker.check_model(model)
+        onnx.save(model, str(partial))
+        report = parity(deployed, partial, image)
+        for name, value in report.items():
+            if not value <= PARITY_LIMITS[name]:
+                raise MtError(
+                    f"the exported '{name}' differs from PyTorch by {value:.2g}; the file was not kept"
+                )
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return report
+
+
+def _name_shapes(model, config):
+    """Write the known sizes into the outputs' shapes (the exporter leaves some unnamed)."""
+    known = {
+        'keypoints': (1, config['export']['max_keypoints'], 2),
+        'scores': (1, config['export']['max_keypoints']),
+        'descriptors': (1, config['export']['max_keypoints'], config['model']['descriptor_dim']),
+        'global_descriptor': (1, config['model']['global_dim']),
+    }
+    for value in model.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in known:
+            del dims[:]
+            for size in known[value.name]:
+                dims.add().dim_value = size
+        else:
+            dims[0].ClearField('dim_param')
+            dims[0].dim_value = 1
+
+
+def main(argv=None):
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(prog='export', description='Export a trained network to ONNX.')
+    parser.add_argument('--checkpoint', required=True, help='file written by train')
+    parser.add_argument('--output', required=True, help='ONNX file to write')
+    parser.add_argument('--size', default='512x384', help='default input size, WIDTHxHEIGHT')
+    parser.add_argument('--fixed', action='store_true', help='fix the input size in the graph')
+    parser.add_argument('--image', help='image for the parity check')
+    parser.add_argument('--accuracy', help='JSON file of measured numbers to keep in the metadata')
+    args = parser.parse_args(argv)
+    try:
+        size = tuple(int(v) for v in args.size.split('x'))
+        accuracy = json.loads(Path(args.accuracy).read_text()) if args.accuracy else None
+        if read_config(args.checkpoint)['architecture'].startswith('lightglue'):
+            from mt_training.matcher.export import export_matcher, load_matcher
+
+            config = read_config(args.checkpoint)
+            report = export_matcher(load_matcher(args.checkpoint, config), config, args.output, accuracy)
+            return _print_report(args.output, report)
+        net, config = load_net(args.checkpoint)
+        image = None
+        if args.image:
+            import cv2
+
+            from mt_training.data.sets import read_rgb
+
+            image = cv2.resize(read_rgb(args.image), size, interpolation=cv2.INTER_AREA)
+        report = export(net, config, args.output, accuracy, size, image, args.fixed)
+    except MtError as error:
+        print(f'export: {error}', file=sys.stderr)
+        return 1
+    return _print_report(args.output, report)
+
+
+def _print_report(output, report):
+    print(f'{output} ({Path(output).stat().st_size / 1e6:.1f} MB), difference to PyTorch:')
+    for name, value in report.items():
+        print(f'  {name:24s} {value:.2e}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""LightGlue for the keypoints of a trained network: data, training, export."""

@@ -1,0 +1,136 @@
+"""
+mtnet: one encoder, one feature pyramid, four heads.
+
+MobileNetV2 → feature pyramid (Lin et al., 2017) at stride 4 → segmentation, depth, keypoints with
+descriptors; a generalised-mean place descriptor straight from the encoder. Keypoints follow the cell
+classification of SuperPoint (DeTone et al., 2018) on 4×4-pixel cells, fed with the pixels themselves so
+that corners stay where they are.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mt_training.models.blocks import GeM, conv_bn, separable_conv, upsample
+from mt_training.models.mobilenet_v2 import MobileNetV2
+
+CELL = 4  # pixels per keypoint cell and stride of the dense heads
+DEPTH_MIN, DEPTH_MAX = 0.3, 120.0  # metres; range of the depth head
+KEYPOINT_LOGITS = CELL * CELL + 1  # one per pixel of the cell, one for "none here"
+
+TASKS = ('segmentation', 'depth', 'keypoints', 'global_descriptor')
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down fusion of strides 32, 16, 8, 4, with the whole image's average added at the top."""
+
+    def __init__(self, channels, width):
+        """Laterals from ``channels`` (strides 4, 8, 16, 32) to ``width``."""
+        super().__init__()
+        self.laterals = nn.ModuleList([conv_bn(c, width, 1, activation=False) for c in channels])
+        self.context = nn.Sequential(nn.Conv2d(channels[-1], width, 1), nn.ReLU(inplace=True))
+        self.smooth = nn.ModuleList([separable_conv(width, width) for _ in channels])
+
+    def forward(self, features):
+        """Four maps (strides 4, 8, 16, 32) → (stride-4 map, stride-8 map), each [B,width,h,w]."""
+        x = self.laterals[3](features[3]) + self.context(features[3].mean(dim=(2, 3), keepdim=True))
+        x = self.smooth[3](F.relu(x))
+        out = []
+        for level in (2, 1, 0):
+            x = self.smooth[level](F.relu(self.laterals[level](features[level]) + upsample(x, 2)))
+            out.append(x)
+        return out[2], out[1]
+
+
+class MtNet(nn.Module):
+    """
+    The multi-task network.
+
+    :param classes: number of segmentation classes.
+    :param width: channels of the pyramid.
+    :param descriptor_dim: D.
+    :param global_dim: G.
+    """
+
+    def __init__(self, classes=11, width=96, keypoint_width=64, descriptor_dim=64, global_dim=256):
+        """Make the network with random weights."""
+        super().__init__()
+        self.encoder = MobileNetV2()
+        c2, c4, c8, c16, c32 = self.encoder.channels
+        self.pyramid = FeaturePyramid((c4, c8, c16, c32), width)
+        self.segmentation = nn.Sequential(
+            separable_conv(width, width),
+            separable_conv(width, width),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(width, classes, 1),
+        )
+        self.depth = nn.Sequential(
+            separable_conv(width, width), separable_conv(width, width // 2, 5), nn.Conv2d(width // 2, 1, 1)
+        )
+        fine = c2 * 4 + CELL * CELL + c4  # stride-2 features and gray pixels folded to stride 4
+        self.fine = conv_bn(fine + width, keypoint_width, 1)
+        self.keypoints = nn.Sequential(
+            conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, KEYPOINT_LOGITS, 1)
+        )
+        self.descriptors = nn.Sequential(
+            conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, descriptor_dim, 1)
+        )
+        self.pool16, self.pool32 = GeM(), GeM()
+        self.place = nn.Linear(c16 + c32, global_dim)
+
+    def freeze_encoder(self, blocks):
+        """Stop training the stem and the first ``blocks`` blocks; 0 trains everything."""
+        if blocks:
+            for module in (self.encoder.stem, *self.encoder.blocks[:blocks]):
+                module.requires_grad_(False)
+
+    def dense_parameters(self):
+        """Parameters trained from scratch (all but the encoder's)."""
+        return [p for name, p in self.named_parameters() if not name.startswith('encoder.')]
+
+    def pooled(self, features):
+        """Return the un-projected place features [B,416] of the encoder's maps."""
+        return torch.cat(
+            [F.normalize(self.pool16(F.relu(features[3]))), F.normalize(self.pool32(F.relu(features[4])))],
+            dim=1,
+        )
+
+    def place_descriptor(self, image):
+        """Return only the place descriptor [B,G], unit length; the decoder is not run."""
+        return F.normalize(self.place(self.pooled(self.encoder((image - 128.0) / 128.0))), dim=1)
+
+    def forward(self, image, tasks=TASKS):
+        """
+        Run the network.
+
+        :param image: [B,3,H,W] float RGB in 0–255; H and W multiples of 32.
+        :param tasks: which heads to run.
+        :return: dict of ``segmentation`` [B,classes,H/4,W/4] logits, ``log_depth`` [B,1,H/4,W/4] of metres,
+            ``keypoints`` [B,17,H/4,W/4] logits (16 pixels of the cell row by row, then "none"),
+            ``descriptors`` [B,D,H/4,W/4] not normalised, ``global_descriptor`` [B,G] unit length.
+        """
+        image = (image - 128.0) / 128.0
+        features = self.encoder(image)
+        out = {}
+        if 'global_descriptor' in tasks:
+            out['global_descriptor'] = F.normalize(self.place(self.pooled(features)), dim=1)
+        if not {'segmentation', 'depth', 'keypoints'} & set(tasks):
+            return out
+        p4, _ = self.pyramid(features[1:])
+        if 'segmentation' in tasks:
+            out['segmentation'] = self.segmentation(p4)
+        if 'depth' in tasks:
+            low, high = math.log(DEPTH_MIN), math.log(DEPTH_MAX)
+            out['log_depth'] = low + (high - low) * torch.sigmoid(self.depth(p4))
+        if 'keypoints' in tasks:
+            gray = image.mean(dim=1, keepdim=True)
+            fine = self.fine(
+                torch.cat(
+                    [F.pixel_unshuffle(features[0], 2), F.pixel_unshuffle(gray, CELL), features[1], p4], dim=1
+                )
+            )
+            out['keypoints'] = self.keypoints(fine)
+            out['descriptors'] = self.descriptors(fine)
+        return out

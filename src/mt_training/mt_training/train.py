@@ -1,0 +1,264 @@
+"""
+Train a network.
+
+``./mt run mt_training train --config mtnet_small --data ROOT --pretrained DIR --output OUT``
+
+Progress, metrics and checkpoints go to OUT; a run that was stopped goes on with the same command.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from mt_perception.errors import MtError
+from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images, open_folder, read_rgb
+from mt_training.module import MultiTaskModule
+
+CONFIGS = Path(__file__).parent / 'configs'
+
+
+def load_config(name):
+    """
+    Read an experiment.
+
+    :param name: a name in the package's ``configs`` or the path of a YAML file.
+    :raises MtError: there is no such experiment.
+    """
+    path = Path(name) if Path(name).suffix in ('.yaml', '.yml') else CONFIGS / f'{name}.yaml'
+    if not path.is_file():
+        known = ', '.join(sorted(p.stem for p in CONFIGS.glob('*.yaml')))
+        raise MtError(f"there is no experiment '{name}'; known: {known}")
+    return yaml.safe_load(path.read_text())
+
+
+def override(config, assignments):
+    """Apply ``a.b=value`` assignments (YAML values) to ``config`` in place; the keys must exist."""
+    for assignment in assignments:
+        key, _, value = assignment.partition('=')
+        *parents, last = key.split('.')
+        section = config
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section:
+            raise MtError(f"'{key}' is not a key of this experiment")
+        section[last] = yaml.safe_load(value)
+
+
+class Validation(torch.utils.data.Dataset):
+    """The images kept for watching a run: class ids or depth, one image per batch."""
+
+    def __init__(self, section, data, cache, focal):
+        """Read lists; images are read when asked for."""
+        import cv2
+
+        from mt_training.data.frames import cached_frames
+
+        self.items = []
+        if 'camvid' in section:
+            part = section['camvid']
+            root = Path(data) / part['root']
+            size = tuple(part['size'])
+            for path in list_images(root / 'images')[:: part['every']]:
+                label = cv2.imread(str(root / 'labels' / f'{path.stem}.png'), cv2.IMREAD_UNCHANGED)
+                label = np.where(label > 10, 255, label).astype(np.uint8)
+                image = cv2.resize(read_rgb(path), size, interpolation=cv2.INTER_AREA)
+                self.items.append(
+                    {'set': 'segmentation', 'images': image.transpose(2, 0, 1), 'labels': label}
+                )
+        if 'kitchen' in section:
+            part = section['kitchen']
+            root = Path(data) / part['root']
+            for frame in cached_frames(
+                part['root'], lambda: open_folder(root), range(*part['frames']), cache
+            ):
+                self.items.append(
+                    {
+                        'set': 'depth',
+                        'images': frame['image'].transpose(2, 0, 1),
+                        'depth': frame['depth'] * np.float32(focal / frame['camera'].fx),
+                    }
+                )
+
+    def __len__(self):
+        """Return the number of images."""
+        return len(self.items)
+
+    def __getitem__(self, index):
+        """Return one image as a batch of one."""
+        item = self.items[index]
+        return {
+            k: v if isinstance(v, str) else torch.from_numpy(np.ascontiguousarray(v))[None]
+            for k, v in item.items()
+        }
+
+
+class StepSeed(lightning.Callback):
+    """Seeds chance (dropout) by the step, so that a resumed run ends like an uninterrupted one."""
+
+    def __init__(self, seed):
+        """Keep the seed of the run."""
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        """Seed."""
+        torch.manual_seed(self.seed + trainer.global_step)
+
+
+def last_checkpoint(output):
+    """Return the callback that keeps ``output/last.ckpt``, written after every epoch."""
+    return ModelCheckpoint(
+        output, filename='last', save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+    )
+
+
+def initialise_places(net, images):
+    """
+    Start the place projection from the principal components of pooled features, whitened.
+
+    :param images: list of [H,W,3] uint8 RGB of one size, more of them than half of G.
+    """
+    net.eval()
+    with torch.no_grad():
+        pooled = []
+        for image in images:
+            x = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
+            pooled.append(net.pooled(net.encoder((x - 128.0) / 128.0)))
+        pooled = torch.cat(pooled)
+        mean = pooled.mean(0)
+        _, singular, basis = torch.linalg.svd(pooled - mean, full_matrices=False)
+        rank = min(net.place.out_features, len(singular))
+        # a floor on the singular values keeps noise directions from being blown up
+        scale = 1 / (singular[:rank] + 0.1 * singular[0])
+        weight = torch.zeros_like(net.place.weight)
+        weight[:rank] = basis[:rank] * scale[:, None] * singular[0]
+        net.place.weight.copy_(weight)
+        net.place.bias.copy_(-weight @ mean)
+    net.train()
+
+
+def build_module(config):
+    """Make the Lightning module of an experiment."""
+    neighbours = {name: s.get('neighbours', 0) for name, s in config['sets'].items()}
+    return MultiTaskModule(
+        config['model'],
+        config['optimizer'],
+        config['loss_weights'],
+        config['epochs'] * config['steps_per_epoch'],
+        config['class_weights'],
+        neighbours,
+        config['freeze_blocks'],
+        config['freeze_norm'],
+    )
+
+
+def train(config, data, pretrained, output, init=None, cache=None, stop_after=None):
+    """
+    Run an experiment; goes on from ``output/last.ckpt`` where there is one.
+
+    :param config: see ``configs/mtnet_small.yaml``.
+    :param data: root folder of the data sets.
+    :param pretrained: folder of the encoder's and the keypoint teacher's weights.
+    :param output: folder for checkpoints, metrics and the data cache.
+    :param init: checkpoint whose weights (not optimizer state) to start from, or None for the encoder's.
+    :param cache: folder of prepared data to share with other runs, default ``output/cache``.
+    :param stop_after: end after this many epochs, leaving the rest for a later call.
+    :return: path of the last checkpoint.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / 'config.yaml').write_text(yaml.safe_dump(config, sort_keys=False))
+    lightning.seed_everything(config['seed'])
+    cache = Path(cache) if cache else output / 'cache'
+    builder = SetBuilder(data, cache, Path(pretrained) / 'aliked-n16rot.pth', config['size'], config['focal'])
+    used = list(dict.fromkeys(config['schedule']))
+    samplers = {name: builder.build(config['sets'][name]) for name in used}
+    sizes = {name: config['sets'][name]['batch'] for name in used}
+    batches = Batches(samplers, config['schedule'], sizes, config['seed'])
+    last = output / 'last.ckpt'
+    numbers = EpochNumbers(config['steps_per_epoch'], last)
+    loader = torch.utils.data.DataLoader(
+        batches, sampler=numbers, batch_size=None, num_workers=1, prefetch_factor=3
+    )
+    validation = torch.utils.data.DataLoader(
+        Validation(config['validation'], data, cache, config['focal']), batch_size=None
+    )
+
+    module = build_module(config)
+    if init:
+        module.load_state_dict(
+            torch.load(init, map_location='cpu', weights_only=False)['state_dict'], strict=False
+        )
+    elif not last.is_file():
+        module.net.encoder.load_npz(Path(pretrained) / 'mobilenet_v2_imagenet.npz')
+        rng = np.random.default_rng(config['seed'])
+        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(60)]
+        initialise_places(module.net, [v.transpose(1, 2, 0) for v in views])
+    module = module.to(memory_format=torch.channels_last)
+    trainer = lightning.Trainer(
+        default_root_dir=output,
+        max_epochs=min(config['epochs'], stop_after or config['epochs']),
+        accelerator='auto',
+        devices=1,
+        gradient_clip_val=config['gradient_clip'],
+        check_val_every_n_epoch=config['validate_every'],
+        num_sanity_val_steps=0,
+        log_every_n_steps=config['log_every'],
+        logger=CSVLogger(output, name='logs'),
+        callbacks=[
+            StepSeed(config['seed']),
+            EMAWeightAveraging(decay=config['ema_decay']),
+            last_checkpoint(output),
+            TQDMProgressBar(refresh_rate=20),
+        ],
+    )
+    trainer.fit(module, loader, validation, ckpt_path=last if last.is_file() else None, weights_only=False)
+    return last
+
+
+def main(argv=None):
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(prog='train', description=__doc__.splitlines()[1])
+    parser.add_argument(
+        '--config', default='mtnet_small', help='experiment: a name in configs/ or a YAML file'
+    )
+    parser.add_argument('--data', required=True, help='root folder of the data sets')
+    parser.add_argument('--pretrained', required=True, help='folder of encoder and teacher weights')
+    parser.add_argument('--output', required=True, help='folder for checkpoints and metrics')
+    parser.add_argument('--init', help='checkpoint whose weights to start from')
+    parser.add_argument('--keypoints', help='matcher: checkpoint of the network whose keypoints it matches')
+    parser.add_argument('--cache', help='data cache to share with other runs (default: OUT/cache)')
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads (0: all)')
+    parser.add_argument(
+        '--stop-after', type=int, help='stop after this epoch; the same command goes on later'
+    )
+    parser.add_argument('overrides', nargs='*', metavar='key=value', help='change a key of the experiment')
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        config = load_config(args.config)
+        override(config, args.overrides)
+        if config['architecture'].startswith('lightglue'):
+            from mt_training.matcher.train import train_matcher
+
+            last = train_matcher(config, args.data, args.pretrained, args.output, args.keypoints, args.cache)
+        else:
+            last = train(
+                config, args.data, args.pretrained, args.output, args.init, args.cache, args.stop_after
+            )
+    except MtError as error:
+        print(f'train: {error}', file=sys.stderr)
+        return 1
+    print(f'trained; the last checkpoint is {last}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Training on miniature data: it runs, it resumes to the same result, what it makes can be exported."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
+pytest.importorskip('lightning', reason='needs the training environment: ./mt build --training')
+
+from mt_training.export import load_net  # noqa: E402
+from mt_training.export import main as export_main  # noqa: E402
+from mt_training.models.mobilenet_v2 import MobileNetV2  # noqa: E402
+from mt_training.train import load_config, main  # noqa: E402
+
+EPOCHS = 2
+
+
+def write_images(folder, count, size, rng, labels=None):
+    """Write smooth random images (and class-id images) of ``size`` = (width, height)."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), size, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f'{i:04d}.png'), image)
+        if labels is not None:
+            labels.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(labels / f'{i:04d}.png'), image[:, :, 0] // 22)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Write miniature copies of every set the test experiment uses."""
+    root = tmp_path_factory.mktemp('data')
+    rng = np.random.default_rng(0)
+    for part in ('train', 'val'):
+        write_images(root / 'camvid' / part / 'images', 3, (96, 80), rng, root / 'camvid' / part / 'labels')
+    write_images(root / 'drive', 6, (120, 48), rng)
+    for season in ('summer', 'winter'):
+        write_images(root / season, 6, (64, 32), rng)
+    kitchen = root / 'kitchen'
+    kitchen.mkdir()
+    texture = cv2.resize(
+        rng.integers(0, 255, (60, 90, 3), np.uint8), (900, 600), interpolation=cv2.INTER_CUBIC
+    )
+    for i in range(6):
+        pose = np.eye(4)
+        pose[0, 3] = 0.02 * i
+        x = round(525 * pose[0, 3] / 2)
+        cv2.imwrite(str(kitchen / f'frame-{i:06d}.color.jpg'), texture[60:540, 50 + x : 690 + x])
+        cv2.imwrite(str(kitchen / f'frame-{i:06d}.depth.png'), np.full((480, 640), 2000, np.uint16))
+        np.savetxt(kitchen / f'frame-{i:06d}.pose.txt', pose)
+    pretrained = root / 'pretrained'
+    pretrained.mkdir()
+    torch.manual_seed(1)
+    weights = {k: v.numpy() for k, v in MobileNetV2().state_dict().items()}
+    np.savez(pretrained / 'mobilenet_v2_imagenet.npz', **weights)
+    return root
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+    """Write a miniature of the default experiment that uses every kind of set but the rendered one."""
+    import yaml
+
+    config = load_config('mtnet_small')
+    config['model'].update(width=16, keypoint_width=16, global_dim=32)
+    config.update(size=[64, 64], steps_per_epoch=6, epochs=EPOCHS, validate_every=1, log_every=1)
+    config['optimizer']['warmup'] = 2
+    config['schedule'] = ['camvid', 'kitchen', 'kitti', 'places_nordland', 'places_kitti', 'camvid']
+    sets = config['sets']
+    for name, changes in {
+        'camvid': {'batch': 2, 'teacher_every': 0},
+        'kitchen': {'root': 'kitchen', 'frames': [0, 6, 1], 'batch': 2, 'teacher_every': 0, 'gap': 2},
+        'kitti': {'root': 'drive', 'every': 1, 'batch': 2, 'teacher_every': 0},
+        'places_nordland': {'folders': ['summer', 'winter'], 'places': [0, 6], 'batch': 3, 'size': [64, 32]},
+        'places_kitti': {'root': 'drive', 'every': 1, 'batch': 3, 'size': [64, 32], 'neighbours': 1},
+    }.items():
+        sets[name].update(changes)
+    config['sets'] = {name: sets[name] for name in config['schedule']}
+    config['validation'] = {
+        'camvid': {'root': 'camvid/val', 'every': 1, 'size': [96, 64]},
+        'kitchen': {'root': 'kitchen', 'frames': [0, 4, 2], 'size': [512, 384]},
+    }
+    path = tmp_path_factory.mktemp('config') / 'tiny.yaml'
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def arguments(experiment, data, output):
+    """Return the command line of the miniature run."""
+    return [
+        '--config', str(experiment), '--data', str(data), '--pretrained', str(data / 'pretrained'),
+        '--output', str(output), '--threads', '2',
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def run(experiment, data, tmp_path_factory):
+    """Train without interruption."""
+    output = tmp_path_factory.mktemp('run')
+    assert main(arguments(experiment, data, output)) == 0
+    return output
+
+
+def weights(output):
+    """Return the weights of a run's last checkpoint."""
+    return load_net(output / 'last.ckpt')[0].state_dict()
+
+
+def test_training_writes_figures_of_every_task(run):
+    header = (run / 'logs' / 'version_0' / 'metrics.csv').read_text().splitlines()[0]
+    for figure in (
+        'camvid/segmentation',
+        'kitchen/depth',
+        'places_nordland/place',
+        'val/miou',
+        'val/abs_rel',
+    ):
+        assert figure in header
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(run, experiment, data, tmp_path):
+    first = [*arguments(experiment, data, tmp_path), '--stop-after', '1']
+    assert main(first) == 0
+    state = torch.load(tmp_path / 'last.ckpt', map_location='cpu', weights_only=False)
+    assert state['global_step'] == 6
+    assert main(arguments(experiment, data, tmp_path)) == 0
+    once, twice = weights(run), weights(tmp_path)
+    for name in once:
+        torch.testing.assert_close(twice[name], once[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_trained_network_exports(run, tmp_path):
+    path = tmp_path / 'tiny.onnx'
+    assert (
+        export_main(['--checkpoint', str(run / 'last.ckpt'), '--output', str(path), '--size', '128x96']) == 0
+    )
+    assert path.stat().st_size > 1e6
+
+
+def test_the_matcher_trains_and_exports(run, data, tmp_path):
+    import yaml
+
+    config = load_config('lightglue')
+    config.update(size=[96, 64], pairs=8, validation_pairs=2, keypoints=48, points=32, batch=2, epochs=1)
+    config.update(steps_per_epoch=4, mixture={'camvid': 1, 'kitchen': 1})
+    config['model'].update(layers=2, width=32)
+    config['sets']['camvid']['teacher_every'] = 0
+    config['sets']['kitchen'].update(root='kitchen', frames=[0, 6, 1], teacher_every=0, gap=2)
+    experiment = tmp_path / 'matcher.yaml'
+    experiment.write_text(yaml.safe_dump(config))
+    output = tmp_path / 'matcher'
+    command = [*arguments(experiment, data, output), '--keypoints', str(run / 'last.ckpt')]
+    assert main(command) == 0
+    path = tmp_path / 'matcher.onnx'
+    assert export_main(['--checkpoint', str(output / 'last.ckpt'), '--output', str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        (['--data', '/nowhere'], 'is not a folder'),
+        (['--config', 'nothing'], "there is no experiment 'nothing'"),
+        (['--pretrained', '/nowhere'], 'encoder weights not found'),
+    ],
+)
+def test_a_wrong_command_gets_one_sentence(change, sentence, experiment, data, tmp_path, capsys):
+    assert main([*arguments(experiment, data, tmp_path), *change]) == 1
+    message = capsys.readouterr().err
+    assert (
+        sentence in message.splitlines()[-1] and message.count('train: ') == 1 and 'Traceback' not in message
+    )
+
+
+def test_the_command_line_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, '-m', 'mt_training.train', '--help'], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and '--resume' not in done.stdout and '--config' in done.stdout
