@@ -1,4 +1,4 @@
-"""The Lightning module: which heads learn what from which batch."""
+"""The Lightning module: which heads learn what from which part of a batch."""
 
 import lightning
 import numpy as np
@@ -14,7 +14,10 @@ from mt_training.models.mtnet import MtNet
 
 class MultiTaskModule(lightning.LightningModule):
     """
-    Multi-task training: every batch comes from one set and trains the tasks that set has labels for.
+    Multi-task training: every batch mixes the sets, and each trains the tasks it has labels for.
+
+    The dense sets of a batch go through the network together, so that the statistics of batch norm are
+    those of all sets, with which the network runs in the end.
 
     :param model: keyword arguments of :class:`MtNet`.
     :param optimizer: ``lr`` of the heads, ``encoder_lr``, ``weight_decay``, ``warmup`` (steps).
@@ -23,8 +26,6 @@ class MultiTaskModule(lightning.LightningModule):
     :param class_weights: per segmentation class, or None.
     :param neighbours: dict set → ids this close are never negatives.
     :param freeze: the stem and this many encoder blocks keep their weights.
-    :param freeze_norm: batch norm keeps its statistics. A batch is of one set, whose statistics are not those
-        of all sets together, with which the network runs in the end: the last part of a training needs this.
     """
 
     def __init__(
@@ -36,14 +37,12 @@ class MultiTaskModule(lightning.LightningModule):
         class_weights=None,
         neighbours=None,
         freeze=0,
-        freeze_norm=False,
     ):
         """Make the network; weights are loaded by the caller."""
         super().__init__()
         self.save_hyperparameters()
         self.net = MtNet(**model)
         self.net.freeze_encoder(freeze)
-        self.freeze_norm = freeze_norm
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
         self.neighbours = neighbours or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -70,59 +69,70 @@ class MultiTaskModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
-    def on_train_epoch_start(self):
-        """Keep the statistics of batch norm where the experiment says so."""
-        if self.freeze_norm:
-            for layer in self.net.modules():
-                if isinstance(layer, torch.nn.BatchNorm2d):
-                    layer.eval()
-
     def losses(self, batch):
         """
         Return the losses of one batch.
 
-        :param batch: see :mod:`mt_training.data.pairs`, stacked to [B,…], with ``set`` (its name).
-        :return: dict of scalars, and a dict of figures worth logging.
+        :param batch: see :class:`mt_training.data.sets.Batches`.
+        :return: dict of scalars by task, and a dict of figures worth logging.
         """
-        name = batch['set']
-        size = batch['images'].shape[0]
-        images = batch['images'].transpose(0, 1).flatten(0, 1).float()
-        images = images.contiguous(memory_format=torch.channels_last)
         losses, figures = {}, {}
-        if 'cells' not in batch:
-            place = self.net.place_descriptor(images)
-            loss, recall = info_nce(place[:size], place[size:], batch['place'], self.neighbours.get(name, 0))
-            return {'place': loss}, {'recall': recall}
-        tasks = ['keypoints', 'global_descriptor']
-        labels = batch['labels'].transpose(0, 1).flatten(0, 1)
-        depth = batch['depth'].transpose(0, 1).flatten(0, 1)
-        if bool((labels != 255).any()):
-            tasks.append('segmentation')
-        if bool(torch.isfinite(depth).any()):
-            tasks.append('depth')
-        out = self.net(images, tasks)
-        if 'segmentation' in tasks:
-            losses['segmentation'] = cross_entropy(out['segmentation'], labels, self.class_weights)
-        if 'depth' in tasks:
-            losses['depth'] = log_l1(out['log_depth'], depth)
-        losses['keypoints'] = cell_cross_entropy(
-            out['keypoints'], batch['cells'].transpose(0, 1).flatten(0, 1)
+        places = []
+        if 'dense' in batch:
+            losses, place = self.dense_losses(batch['dense'], figures)
+            places.append(place)
+        for name, part in batch['places'].items():
+            size = part['images'].shape[0]
+            found = self.net.place_descriptor(self.views(part['images']))
+            loss, recall = info_nce(found[:size], found[size:], part['place'], self.neighbours.get(name, 0))
+            figures[f'{name}/place'], figures[f'{name}/recall'] = loss, recall
+            places.append(loss)
+        losses['place'] = sum(places) / len(places)
+        return losses, figures
+
+    @staticmethod
+    def views(images):
+        """Turn pairs [B,2,3,h,w] uint8 into views [2B,3,h,w] float, the first of all pairs first."""
+        return images.transpose(0, 1).flatten(0, 1).float().contiguous(memory_format=torch.channels_last)
+
+    def dense_losses(self, batch, figures):
+        """Return (losses by task, place loss) of the pairs of the dense sets; add to ``figures``."""
+        size, sets = len(batch['sets']), batch['sets']
+        labels, depth, cells = (
+            batch[key].transpose(0, 1).flatten(0, 1) for key in ('labels', 'depth', 'cells')
         )
+        out = self.net(self.views(batch['images']))
+        losses = {
+            'segmentation': cross_entropy(out['segmentation'], labels, self.class_weights),
+            'keypoints': cell_cross_entropy(out['keypoints'], cells),
+        }
         first = sample_descriptors(out['descriptors'][:size], batch['points'][:, 0])
         second = sample_descriptors(out['descriptors'][size:], batch['points'][:, 1])
         losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
+        names = list(dict.fromkeys(sets))
+        depths = {}
+        for name in names:
+            rows = [i for i, n in enumerate(sets) if n == name]
+            rows += [i + size for i in rows]
+            if bool(torch.isfinite(depth[rows]).any()):
+                depths[name] = log_l1(out['log_depth'][rows], depth[rows])
+                figures[f'{name}/depth'] = depths[name]
+        losses['depth'] = sum(depths.values()) / len(depths) if depths else out['log_depth'].sum() * 0
+        # ids of different sets are far apart
+        number = torch.tensor([names.index(name) for name in sets], device=labels.device)
+        near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=labels.device)
         place = out['global_descriptor']
-        losses['place'], figures['recall'] = info_nce(
-            place[:size], place[size:], batch['place'], self.neighbours.get(name, 0)
+        loss, figures['recall'] = info_nce(
+            place[:size], place[size:], batch['place'] + number * 1_000_000, near[:, None]
         )
-        return losses, figures
+        return losses, loss
 
     def training_step(self, batch, _):
         """Weigh, add, log."""
         losses, figures = self.losses(batch)
         total = sum(self.loss_weights[key] * value for key, value in losses.items())
         for key, value in {**losses, **figures}.items():
-            self.log(f'{batch["set"]}/{key}', value.detach(), batch_size=1)
+            self.log(key, value.detach(), batch_size=1)
         self.log('loss', total.detach(), prog_bar=True, batch_size=1)
         return total
 

@@ -154,7 +154,6 @@ def build_module(config):
         config['class_weights'],
         neighbours,
         config['freeze_blocks'],
-        config['freeze_norm'],
     )
 
 
@@ -177,7 +176,7 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     lightning.seed_everything(config['seed'])
     cache = Path(cache) if cache else output / 'cache'
     builder = SetBuilder(data, cache, Path(pretrained) / 'aliked-n16rot.pth', config['size'], config['focal'])
-    used = list(dict.fromkeys(config['schedule']))
+    used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
     samplers = {name: builder.build(config['sets'][name]) for name in used}
     sizes = {name: config['sets'][name]['batch'] for name in used}
     batches = Batches(samplers, config['schedule'], sizes, config['seed'])

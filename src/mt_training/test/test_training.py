@@ -68,7 +68,11 @@ def experiment(tmp_path_factory):
     config['model'].update(width=16, keypoint_width=16, global_dim=32)
     config.update(size=[64, 64], steps_per_epoch=6, epochs=EPOCHS, validate_every=1, log_every=1)
     config['optimizer']['warmup'] = 2
-    config['schedule'] = ['camvid', 'kitchen', 'kitti', 'places_nordland', 'places_kitti', 'camvid']
+    config['schedule'] = [
+        ['camvid', 'kitchen', 'kitti'],
+        ['camvid', 'kitchen', 'places_nordland', 'places_kitti'],
+        ['places_kitti'],
+    ]
     sets = config['sets']
     for name, changes in {
         'camvid': {'batch': 2, 'teacher_every': 0},
@@ -78,7 +82,7 @@ def experiment(tmp_path_factory):
         'places_kitti': {'root': 'drive', 'every': 1, 'batch': 3, 'size': [64, 32], 'neighbours': 1},
     }.items():
         sets[name].update(changes)
-    config['sets'] = {name: sets[name] for name in config['schedule']}
+    config['sets'] = {name: sets[name] for step in config['schedule'] for name in step}
     config['validation'] = {
         'camvid': {'root': 'camvid/val', 'every': 1, 'size': [96, 64]},
         'kitchen': {'root': 'kitchen', 'frames': [0, 4, 2], 'size': [512, 384]},
@@ -112,7 +116,8 @@ def weights(output):
 def test_training_writes_figures_of_every_task(run):
     header = (run / 'logs' / 'version_0' / 'metrics.csv').read_text().splitlines()[0]
     for figure in (
-        'camvid/segmentation',
+        'segmentation',
+        'descriptors',
         'kitchen/depth',
         'places_nordland/place',
         'val/miou',

@@ -29,6 +29,14 @@ SKY = 0  # class id
 SKY_DEPTH = 100.0  # metres; what depth says where there is nothing to hit
 
 
+MAX_LABEL_ROLL = 0.35  # radians; views rolled further only train keypoints and descriptors
+
+
+def roll(matrix):
+    """Return the angle in radians by which a homography or similarity turns the image, mirrors aside."""
+    return abs(np.arctan2(matrix[1, 0], abs(matrix[0, 0])))
+
+
 def inside(points, size, margin=1.0):
     """Return which [N,2] points are ``margin`` pixels inside an image of ``size`` = (width, height)."""
     return ((points >= margin) & (points <= np.array(size) - 1 - margin)).all(axis=1)
@@ -79,9 +87,10 @@ class HomographyPairs:
     :param size: (width, height) of the views.
     """
 
-    def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9)):
-        """Keep the images in memory."""
+    def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9), second=None):
+        """Keep the images in memory; ``second``: how the other view is drawn, see random_homography."""
         self.images, self.labels, self.keypoints = images, labels, keypoints
+        self.second = second or {}
         self.size, self.scale = size, scale
 
     def sample(self, rng, geometry=False):
@@ -90,13 +99,14 @@ class HomographyPairs:
         image = self.images[index]
         source = (image.shape[1], image.shape[0])
         first, _ = random_crop(rng, source, self.size, self.scale, max_rotation=0.05, flip=True)
-        relative = random_homography(rng, self.size, self.size)
+        relative = random_homography(rng, self.size, self.size, **self.second)
         matrices = [first, relative @ first]
         keypoints = self.keypoints[index] if self.keypoints else None
         out = {'images': [], 'labels': [], 'cells': []}
         for matrix in matrices:
             out['images'].append(photometric(rng, warp_image(image, matrix, self.size)).transpose(2, 0, 1))
-            if self.labels is None or self.labels[index] is None:
+            unlabelled = self.labels is None or self.labels[index] is None
+            if unlabelled or roll(matrix) > MAX_LABEL_ROLL:
                 out['labels'].append(np.full(self.size[::-1], IGNORE, np.uint8))
             else:
                 out['labels'].append(warp_labels(self.labels[index], matrix, self.size))

@@ -13,7 +13,7 @@ import torch
 from mt_perception.errors import MtError
 from mt_training.data.frames import cached_frames
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
-from mt_training.data.teacher_keypoints import cache_path, label_images, load_keypoints
+from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
 
 
 def open_folder(root):
@@ -98,14 +98,16 @@ class SetBuilder:
             labels.append(np.where(label >= section['classes'], 255, label).astype(np.uint8))
         keypoints = self._keypoints(paths, section['teacher_every'])
         images = [read_rgb(p) for p in paths]
-        return HomographyPairs(images, labels, keypoints, self.size, tuple(section['scale']))
+        return HomographyPairs(
+            images, labels, keypoints, self.size, tuple(section['scale']), section['second']
+        )
 
     def _images(self, section):
         """Images without labels: every ``every``-th of ``root``."""
         paths = list_images(self.data / section['root'])[:: section['every']]
         keypoints = self._keypoints(paths, section['teacher_every'])
         return HomographyPairs(
-            [read_rgb(p) for p in paths], None, keypoints, self.size, tuple(section['scale'])
+            [read_rgb(p) for p in paths], None, keypoints, self.size, tuple(section['scale']), section['second']
         )
 
     def _rgbd(self, section):
@@ -131,14 +133,19 @@ class SetBuilder:
     def _rendered(self, section):
         """Frames of the project's own rendered worlds, one group per seed."""
         frames = []
+        every = section['teacher_every']
         for scene, seeds in section['worlds'].items():
             for seed in range(*seeds):
-                frames += cached_frames(
-                    f'rendered:{scene}:{seed}',
+                name = f'rendered:{scene}:{seed}'
+                world = cached_frames(
+                    name,
                     lambda scene=scene, seed=seed: _render(scene, seed, section['length']),
                     range(0, section['length'], section['step']),
                     self.cache,
                 )
+                if every:
+                    label_frames(name, world[::every], self.teacher, self.cache / 'teacher')
+                frames += world
         gap = max(1, section['gap'] // section['step'])
         return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
 
@@ -167,12 +174,20 @@ class SetBuilder:
         )
 
 
+def stack(samples):
+    """Stack equal dicts of arrays to a dict of tensors [B,…]."""
+    return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+
+
 class Batches(torch.utils.data.Dataset):
     """
     The batches of a whole run: number n is the same whoever asks for it, and when.
 
+    A batch is a dict: ``dense``, the pairs of all dense sets of the step stacked to [B,…], with ``sets``, the
+    name of each pair's set; ``places``, a dict set → its pairs of images with place ids.
+
     :param samplers: dict name → sampler.
-    :param schedule: list of names; batch n comes from ``schedule[n mod len]``.
+    :param schedule: list of steps, each a list of names: batch n draws from ``schedule[n mod len]``.
     :param batch_sizes: dict name → number of pairs.
     """
 
@@ -182,11 +197,19 @@ class Batches(torch.utils.data.Dataset):
 
     def __getitem__(self, number):
         """Draw batch ``number`` of the run."""
-        name = self.schedule[number % len(self.schedule)]
         rng = np.random.default_rng((self.seed, number))
-        samples = [self.samplers[name].sample(rng) for _ in range(self.batch_sizes[name])]
-        batch = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
-        return {**batch, 'set': name}
+        dense, sets, places = [], [], {}
+        for name in self.schedule[number % len(self.schedule)]:
+            samples = [self.samplers[name].sample(rng) for _ in range(self.batch_sizes[name])]
+            if isinstance(self.samplers[name], PlacePairs):
+                places[name] = stack(samples)
+            else:
+                dense += samples
+                sets += [name] * len(samples)
+        batch = {'places': places}
+        if dense:
+            batch['dense'] = {**stack(dense), 'sets': sets}
+        return batch
 
 
 class EpochNumbers(torch.utils.data.Sampler):

@@ -10,7 +10,8 @@ def info_nce(first, second, places, neighbours=0, temperature=0.1):
 
     :param first: [B,G] unit length.
     :param second: [B,G] unit length; row i shows the place of row i of ``first``.
-    :param places: [B] ids; rows whose ids differ by at most ``neighbours`` are not negatives of each other.
+    :param places: [B] ids; rows whose ids differ by at most ``neighbours`` (a number, or one per row
+        as [B,1]) are not negatives of each other.
     :return: (scalar loss, recall@1 within the batch).
     """
     similarity = first @ second.T / temperature
