@@ -22,8 +22,6 @@ SPARE_FRAMES = 3  # of a picture's frame and the ones after it, the first that c
 MATCH_GAP = 5  # frames between the two images of a pair of matches
 READ_AHEAD_BYTES = 256 * 2**20
 FULL_HD_BYTES = 1920 * 1080 * 3  # of an image whose size is not known beforehand
-LAST_RESULT_S = 5.0
-POLL_S = 10.0
 IN_FLIGHT = 2  # images without a result: both nodes are busy, and none drops an image
 
 
@@ -143,23 +141,21 @@ def play(args, system, recorder, sequence, with_odometry):
         if 'keypoints' in recorder.tasks
         else 'published_ns'
     )
-    player = system.play(
-        {
-            'sequence': str(args.sequence),
-            'frames': args.frames or '',
-            'rate': nominal_rate(args, sequence),
-            'in_flight': IN_FLIGHT,
-            'step': ('odometry' if with_odometry else 'keypoints')
-            if last != 'published_ns' and not args.live
-            else 'none',
-            'wait_for_info_subscribers': 3 if with_odometry else 2,
-            'wait_for_subscribers': 2,
-            'read_ahead': read_ahead(sequence),
-        }
-    )
+    parameters = {
+        'sequence': str(args.sequence),
+        'frames': args.frames or '',
+        'rate': nominal_rate(args, sequence),
+        'in_flight': IN_FLIGHT,
+        'step': ('odometry' if with_odometry else 'keypoints')
+        if last != 'published_ns' and not args.live
+        else 'none',
+        'wait_for_info_subscribers': 3 if with_odometry else 2,
+        'wait_for_subscribers': 2,
+        'read_ahead': read_ahead(sequence),
+    }
     with tqdm(total=len(sequence), desc='reading ahead', unit='image') as bar:
 
-        def finished():
+        def watch():
             played = recorder.count('published_ns')
             if played and not bar.n:
                 bar.set_description('playing')
@@ -168,15 +164,11 @@ def play(args, system, recorder, sequence, with_odometry):
                 bar.set_postfix_str(
                     f'odometry {system.value("visual_odometry", "odometry") or "waits"}', refresh=False
                 )
-            return not player.running
 
-        while not system.wait_for(finished, POLL_S):
-            pass
-    player.check()
+        system.play_to_end(parameters, recorder, last, watch)
     frames = recorder.in_order()
     if not frames:
         return 0.0
-    system.wait_for(lambda: bool(getattr(frames[-1][1], last)), LAST_RESULT_S)
     system.settle(recorder.count(last))
     return (frames[-1][1].published_ns - frames[0][1].published_ns) * 1e-9
 

@@ -18,8 +18,6 @@ from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import print_table, write_json
 
 WARM_UP_FRAMES = 10
-PATIENCE_S = 10.0
-LAST_RESULT_S = 3.0
 MAX_FRAMES = 300
 
 
@@ -110,25 +108,18 @@ def measure(args, sequence, frames):
 
 
 def play(system, recorder, parameters, total, name):
-    """Play a sequence to its end and wait for the last result, with a progress bar."""
+    """Play a sequence from its beginning to its end and wait for the last result, with a progress bar."""
     from tqdm import tqdm
 
-    player = system.play(parameters)
-    with tqdm(total=total, desc=name, unit='image') as bar:
-
-        def finished():
-            bar.update(recorder.count('published_ns') - bar.n)
-            return not player.running
-
-        while not system.wait_for(finished, PATIENCE_S):
-            pass
-    player.check()
-    frames = recorder.in_order()
-    if not frames:
-        raise EvaluationError(f'the player published nothing: {player.last_words()}')
     with_odometry = system.value('visual_odometry', 'state') is not None
-    attribute = 'odometry_ns' if with_odometry else 'keypoints_ns'
-    system.wait_for(lambda: bool(getattr(frames[-1][1], attribute)), LAST_RESULT_S)
+    last = 'odometry_ns' if with_odometry else 'keypoints_ns'
+    system.reset_odometry()
+    with tqdm(total=total, desc=name, unit='image') as bar:
+        system.play_to_end(
+            parameters, recorder, last, lambda: bar.update(recorder.count('published_ns') - bar.n)
+        )
+    if not recorder.in_order():
+        raise EvaluationError('the player ended, and no image was heard from it')
 
 
 def live_metrics(system, recorder, with_odometry):

@@ -1,5 +1,6 @@
 """A participant for programs that are no node: the demo, the latency evaluation, the tests."""
 
+import sys
 import threading
 import time
 
@@ -7,10 +8,12 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from mt_perception.nodes.qos import output_qos
 
 CHECK_S = 0.25
+CLOSE_S = 10.0
 
 
 class Listener:
@@ -32,6 +35,8 @@ class Listener:
         self.changed = threading.Condition()
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = Future()
+        self._failure = None
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
         self._thread.start()
 
@@ -58,10 +63,13 @@ class Listener:
         :param timeout: seconds.
         :param check: called now and then, may raise to end the waiting.
         :return: whether it became true in time.
+        :raises Exception: what a callback has raised: nothing is heard any more.
         """
         deadline = time.monotonic() + timeout
         while True:
             with self.changed:
+                if self._failure is not None:
+                    raise self._failure
                 if condition():
                     return True
                 left = deadline - time.monotonic()
@@ -86,9 +94,19 @@ class Listener:
             self.node.destroy_client(client)
 
     def close(self):
-        """Leave the graph."""
+        """
+        Leave the graph.
+
+        Only an idle executor is shut down: shutting down one that spins in another thread may take away
+        the guard condition between the thread's last look and its wait, which then has no end.
+        """
+        if not self._closing.done():
+            self._closing.set_result(None)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():  # a callback does not return; the thread dies with the process
+            print(f'a callback of {self.node.get_name()} did not end within {CLOSE_S:.0f} s', file=sys.stderr)
+            return
         self._executor.shutdown()
-        self._thread.join()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
@@ -106,6 +124,10 @@ class Listener:
 
     def _spin(self):
         try:
-            self._executor.spin()
+            self._executor.spin_until_future_complete(self._closing)
         except ExternalShutdownException:
             pass
+        except Exception as error:
+            with self.changed:
+                self._failure = error
+                self.changed.notify_all()

@@ -12,6 +12,7 @@ class ReadAhead:
 
     :param sequence: :class:`mt_perception.sequences.base.Sequence`.
     :param depth: frames that may wait; the whole sequence if it is longer than that.
+    :ivar count: frames read so far.
     """
 
     def __init__(self, sequence, depth):
@@ -22,6 +23,7 @@ class ReadAhead:
         self._error = None
         self._exhausted = False
         self._stopping = False
+        self.count = 0
         self._thread = threading.Thread(target=self._read, name='read ahead', daemon=True)
         self._thread.start()
 
@@ -72,6 +74,7 @@ class ReadAhead:
                 frame = self._sequence[index]
                 with self._condition:
                     self._frames.append(frame)
+                    self.count += 1
                     self._condition.notify_all()
         except Exception as error:
             self._error = error

@@ -95,7 +95,10 @@ class Recorder:
 
     def count(self, attribute):
         """Return how many published frames have ``attribute`` (such as ``keypoints_ns``) set."""
-        return sum(bool(getattr(frame, attribute)) for _, frame in self.in_order())
+        with self.listener.changed:
+            return sum(
+                bool(frame.published_ns and getattr(frame, attribute)) for frame in self.frames.values()
+            )
 
     def latency_ms(self, attribute, skip=0):
         """

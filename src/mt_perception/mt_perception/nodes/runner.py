@@ -1,5 +1,6 @@
 """Runs one node as a process that ends cleanly: on SIGINT, on SIGTERM, under load, at the end of its work."""
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -31,7 +32,8 @@ class StopSignal:
     rclpy's own handlers shut the context down under the feet of whoever is publishing, and a second
     signal interrupts the clean-up. Here the context lives until the node has put its things away.
     The signal wakes a small thread through a socket, because Python calls its handlers in the main
-    thread only, and that one sits in ``rcl_wait``.
+    thread only, and that one sits in ``rcl_wait``. The thread ends the process if the clean-up takes too
+    long, also when the node's work is done without a signal.
     """
 
     def __init__(self):
@@ -54,8 +56,11 @@ class StopSignal:
     def request(self):
         """Ask the process to end; from any thread, any number of times."""
         with self._lock:
-            if not self.future.done():
-                self.future.set_result(None)
+            if self.future.done():
+                return
+            self.future.set_result(None)
+        with contextlib.suppress(OSError):  # it is the thread itself that asks, or the clean-up is over
+            self._writer.send(b'\0')
 
     def finish(self):
         """Say that the clean-up is over."""
@@ -64,13 +69,13 @@ class StopSignal:
         self._writer.close()
 
     def _watch(self):
-        if not self._reader.recv(1):
+        if not self._reader.recv(1):  # closed: the clean-up is over
             return
         self.request()
         if self.starting and not self._finished.wait(START_GRACE_S) and self.starting:
             os._exit(0)
         if not self._finished.wait(GRACE_S):
-            print(f'not ended {GRACE_S:.0f} s after the signal, giving up in:', file=sys.stderr, flush=True)
+            print(f'not ended within {GRACE_S:.0f} s, giving up in:', file=sys.stderr, flush=True)
             faulthandler.dump_traceback(sys.stderr, all_threads=True)
             os._exit(1)
 

@@ -5,13 +5,14 @@ The sequence player: any sequence on disk, or a rendered one, as a camera.
 the same header just before it, ``sequence_player/ground_truth`` (nav_msgs/Path, latched) and, on
 request, ``/clock``. Plays in real time at a rate, or in steps: the next image goes out when the
 results of earlier ones have come back, or when ``sequence_player/step`` (std_srvs/Trigger) is called.
-Ends with status 0 after the last image.
+Ends with status 0 after the last image, and with status 1 when nobody listens or answers for ``patience``.
 """
 
 import sys
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -42,10 +43,28 @@ from mt_perception.sequences import open_sequence
 CLOCK_PERIOD_S = 0.02
 DISCOVERY_POLL_S = 0.02  # rclpy up to Humble has no event for a new subscriber
 DELIVERY_S = 2.0
+SENDINGS = 3  # of an image without a result, before the next one gets its turn
 STEP_INPUTS = {
     'keypoints': (KeypointArray, 'perception/keypoints'),
     'odometry': (Odometry, 'visual_odometry/odometry'),
 }
+
+
+@dataclass
+class Pending:
+    """
+    An image without a result.
+
+    :param key: its stamp in nanoseconds.
+    :param messages: (camera_info, image).
+    :param sent: when it was sent last, time.monotonic().
+    :param sendings: how often it was sent.
+    """
+
+    key: int
+    messages: tuple
+    sent: float
+    sendings: int = 1
 
 
 class SequencePlayerNode(ManagedNode):
@@ -87,9 +106,20 @@ class SequencePlayerNode(ManagedNode):
         Parameter(
             'step_timeout',
             10.0,
-            'Seconds after which an image without a result is sent again (step keypoints and odometry).',
+            'Seconds after which an image without a result is sent again (step keypoints and odometry); '
+            f'sent {SENDINGS} times in vain, it is left behind.',
             0.1,
             3600.0,
+            change=UNCONFIGURED,
+        ),
+        Parameter(
+            'patience',
+            900.0,
+            'Seconds without the subscribers at the start, or without any result in steps, after which the '
+            'player ends with an error; 0 = never. The default is long because a node that builds a TensorRT '
+            'engine takes minutes.',
+            0.0,
+            86400.0,
             change=UNCONFIGURED,
         ),
         Parameter(
@@ -150,6 +180,7 @@ class SequencePlayerNode(ManagedNode):
     def __init__(self, **arguments):
         self._sequence = None
         self._reader = None
+        self._read = 0
         self._thread = None
         self._stop = threading.Event()
         self._go = threading.Condition()
@@ -158,7 +189,8 @@ class SequencePlayerNode(ManagedNode):
         self._images = self._infos = self._truth = self._clock_publisher = None
         self._service = self._answers = None
         self._played = Rate()
-        self._resent = 0
+        self._resent = self._left_behind = 0
+        self._answers_heard, self._answered = 0, 0.0
         self._phase = 'not started'
         self._last_due = (0.0, 0.0)
         super().__init__('sequence_player', **arguments)
@@ -184,7 +216,8 @@ class SequencePlayerNode(ManagedNode):
         """Start playing."""
         p = self.parameters
         self._stop.clear()
-        self._played, self._resent, self._steps = Rate(), 0, 0
+        self._played, self._resent, self._left_behind, self._steps = Rate(), 0, 0, 0
+        self._answers_heard = 0
         self._pending.clear()
         if p.step == 'service':
             self._service = self.create_service(Trigger, 'sequence_player/step', self._on_step)
@@ -249,11 +282,10 @@ class SequencePlayerNode(ManagedNode):
         p = self.parameters
         self._phase = 'reading ahead'
         reader.wait_full()
-        self._phase = 'waiting for subscribers'
-        while not self._stop.is_set() and not self._is_heard():
-            self._stop.wait(DISCOVERY_POLL_S)
+        self._wait_for_subscribers()
         self._phase = 'playing'
         start, first_stamp = time.monotonic(), self._sequence.stamps[0]
+        self._answered = start
         self._last_due = (start, first_stamp)
         number = 0
         while not self._stop.is_set():
@@ -280,13 +312,26 @@ class SequencePlayerNode(ManagedNode):
             self.on_work_done()
         return True
 
-    def _is_heard(self):
-        """Tell whether all subscribers that must hear the first image are there."""
+    def _wait_for_subscribers(self):
+        """
+        Wait until all who must hear the first image are there, or stopped.
+
+        :raises MtError: they did not come in time.
+        """
         p = self.parameters
-        return (
-            self._images.get_subscription_count() >= p.wait_for_subscribers
-            and self._infos.get_subscription_count() >= p.wait_for_info_subscribers
-        )
+        began = time.monotonic()
+        while not self._stop.is_set():
+            counts = self._images.get_subscription_count(), self._infos.get_subscription_count()
+            if counts[0] >= p.wait_for_subscribers and counts[1] >= p.wait_for_info_subscribers:
+                return
+            counted = (
+                f'{self._images.topic_name} has {counts[0]} of {p.wait_for_subscribers}, '
+                f'{self._infos.topic_name} has {counts[1]} of {p.wait_for_info_subscribers}'
+            )
+            self._phase = f'waiting for subscribers: {counted}'
+            if 0 < p.patience <= time.monotonic() - began:
+                raise MtError(f'the subscribers did not come within {p.patience:g} s: {counted}')
+            self._stop.wait(DISCOVERY_POLL_S)
 
     def _send(self, frame):
         """Publish one frame."""
@@ -297,7 +342,7 @@ class SequencePlayerNode(ManagedNode):
         sent = (info_from_camera(frame.camera, header, size), self._encode(frame.image, header))
         if p.step in STEP_INPUTS:
             with self._go:
-                self._pending.append((stamp_key(stamp), sent))
+                self._pending.append(Pending(stamp_key(stamp), sent, time.monotonic()))
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=stamp))
         self._publish(*sent)
@@ -348,29 +393,57 @@ class SequencePlayerNode(ManagedNode):
         """
         Wait until at most ``limit`` images have no result; return False when stopped.
 
-        An image whose result does not come in time is sent again.
+        An image whose result does not come in time is sent again, and left behind in the end.
+
+        :raises MtError: no result at all has come for too long.
         """
         p = self.parameters
-        deadline = time.monotonic() + p.step_timeout
         while not self._stop.is_set():
             with self._go:
                 if len(self._pending) <= limit:
                     return True
-                before = self._pending[0][0]
-                self._go.wait(max(deadline - time.monotonic(), 0))
-                if len(self._pending) <= limit or self._stop.is_set():
+                first = self._pending[0]
+                overdue = max(first.sent, self._answered) + p.step_timeout
+                end = self._answered + p.patience if p.patience > 0 else np.inf
+                self._go.wait(max(min(overdue, end) - time.monotonic(), 0))
+                if self._stop.is_set() or not self._pending or self._pending[0] is not first:
                     continue
-                key, sent = self._pending[0]
-            if key != before:
-                deadline = time.monotonic() + p.step_timeout
-            elif time.monotonic() >= deadline:
-                self._resent += 1
-                self.get_logger().warning(
-                    f'no {p.step} for an image within {p.step_timeout:g} s: sending it again'
-                )
-                self._publish(*sent)
-                deadline = time.monotonic() + p.step_timeout
+            now = time.monotonic()
+            if now >= self._answered + p.patience > self._answered:
+                raise MtError(self._why_no_results())
+            if now >= max(first.sent, self._answered) + p.step_timeout:
+                self._send_again(first)
         return False
+
+    def _send_again(self, pending):
+        """Send an image again, or leave it behind."""
+        p = self.parameters
+        if pending.sendings < SENDINGS:
+            pending.sendings += 1
+            pending.sent = time.monotonic()
+            self._resent += 1
+            self.get_logger().warning(
+                f'no {p.step} for an image within {p.step_timeout:g} s: sending it again'
+            )
+            self._publish(*pending.messages)
+            return
+        self._left_behind += 1
+        self.get_logger().warning(
+            f'no {p.step} for an image that was sent {SENDINGS} times: going on without it'
+        )
+        with self._go:
+            if self._pending and self._pending[0] is pending:
+                self._pending.popleft()
+
+    def _why_no_results(self):
+        """Return the sentence for an end without results."""
+        p = self.parameters
+        topic = self.resolve_topic_name(STEP_INPUTS[p.step][1])
+        return (
+            f'no {p.step} came for {p.patience:g} s: {self._played.count} of {len(self._sequence)} images '
+            f'were sent, {self._answers_heard} results came, and {topic} has {self.count_publishers(topic)} '
+            'publisher(s); the diagnostics of the node that should publish it say why'
+        )
 
     def _on_step(self, request, response):
         with self._go:
@@ -384,10 +457,12 @@ class SequencePlayerNode(ManagedNode):
         """Take a result: the image it belongs to, and those before it, are done."""
         key = stamp_key(message.header.stamp)
         with self._go:
-            keys = [pending for pending, _ in self._pending]
+            keys = [pending.key for pending in self._pending]
             if key in keys:
                 for _ in range(keys.index(key) + 1):
                     self._pending.popleft()
+                self._answers_heard += 1
+                self._answered = time.monotonic()
                 self._go.notify_all()
 
     def _deliver(self):
@@ -414,11 +489,16 @@ class SequencePlayerNode(ManagedNode):
     def summary(self):
         """Return the sentence and the numbers for the diagnostics."""
         total = len(self._sequence) if self._sequence is not None else 0
+        reader = self._reader
+        if reader is not None:
+            self._read = reader.count
         values = {
             'sequence': self._sequence.name if self._sequence is not None else '',
             'images': total,
+            'images read': self._read,
             'images played': self._played.count,
             'images sent again': self._resent,
+            'images left behind': self._left_behind,
             'output hz': self._played.hz(),
         }
         return self._phase, values

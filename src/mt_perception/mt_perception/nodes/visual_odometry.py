@@ -164,7 +164,7 @@ class VisualOdometryNode(ManagedNode):
         self._rate = Rate()
         self._published = Rate()
         self._timings = Timings()
-        self._held_dropped = 0
+        self._held_dropped = self._late = 0
         self._activated_at = 0.0
         super().__init__('visual_odometry', **arguments)
 
@@ -199,7 +199,7 @@ class VisualOdometryNode(ManagedNode):
         p = self.parameters
         self._activated_at = time.monotonic()
         self._rate, self._published, self._timings = Rate(), Rate(), Timings()
-        self._held, self._held_dropped = deque(), 0
+        self._held, self._held_dropped, self._late = deque(), 0, 0
         self._worker = Worker(self._work, depth=p.queue_size, on_error=self.report_bug, name='odometry')
         self._transforms = StaticTransforms(self)
         self._camera = CameraInput(self, 'camera_info', p.rectified, self._on_camera)
@@ -304,8 +304,11 @@ class VisualOdometryNode(ManagedNode):
             self.health.error('keypoints', str(error))
             return
         tracked = time.perf_counter()
-        if result is self._last:  # sent twice, or too late
+        if result is self._last:
+            if stamp < result.stamp:  # else it was sent twice
+                self._report_late(result.stamp - stamp)
             return
+        self.health.clear('late')
         self._publish(message.header, result, mount, points)
         done = time.perf_counter()
         self._timings.add(
@@ -316,6 +319,15 @@ class VisualOdometryNode(ManagedNode):
                 'publish': (done - tracked) * 1e3,
                 'total': (done - received) * 1e3,
             }
+        )
+
+    def _report_late(self, seconds):
+        self._late += 1
+        self.health.warn(
+            'late',
+            f'keypoints {seconds:.2f} s older than the last ones were dropped: time that runs back by at '
+            f"most {self.parameters.max_step_back_s:g} s (parameter 'max_step_back_s') counts as disorder; "
+            'when a sequence begins again, call visual_odometry/reset',
         )
 
     def _find_mount(self, frame_id):
@@ -464,7 +476,9 @@ class VisualOdometryNode(ManagedNode):
         values['output hz'] = self._published.hz()
         values['frames in'] = self._rate.count
         values['frames out'] = self._published.count
-        values['frames dropped'] = (worker.dropped if worker is not None else 0) + self._held_dropped
+        values['frames dropped'] = (
+            (worker.dropped if worker is not None else 0) + self._held_dropped + self._late
+        )
         if last is not None:
             values['odometry'] = last.state.value
             values['scale'] = 'metric' if last.metric else 'arbitrary'
