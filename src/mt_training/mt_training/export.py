@@ -223,6 +223,9 @@ def main(argv=None):
     parser.add_argument('--output', required=True, help='ONNX file to write')
     parser.add_argument('--size', default='512x384', help='default input size, WIDTHxHEIGHT')
     parser.add_argument('--fixed', action='store_true', help='fix the input size in the graph')
+    parser.add_argument(
+        '--half', action='store_true', help='also write the float16 version that TensorRT 10 and 11 take'
+    )
     parser.add_argument('--image', help='image for the parity check')
     parser.add_argument('--accuracy', help='JSON file of measured numbers to keep in the metadata')
     args = parser.parse_args(argv)
@@ -234,7 +237,7 @@ def main(argv=None):
 
             config = read_config(args.checkpoint)
             report = export_matcher(load_matcher(args.checkpoint, config), config, args.output, accuracy)
-            return _print_report(args.output, report)
+            return _finish(args.output, report, args.half)
         net, config = load_net(args.checkpoint)
         image = None
         if args.image:
@@ -244,17 +247,26 @@ def main(argv=None):
 
             image = cv2.resize(read_rgb(args.image), size, interpolation=cv2.INTER_AREA)
         report = export(net, config, args.output, accuracy, size, image, args.fixed)
+        return _finish(args.output, report, args.half)
     except MtError as error:
         print(f'export: {error}', file=sys.stderr)
         return 1
-    return _print_report(args.output, report)
 
 
-def _print_report(output, report):
-    print(f'{output} ({Path(output).stat().st_size / 1e6:.1f} MB), difference to PyTorch:')
+def _finish(output, report, half):
+    """Print the report of an exported file, make its float16 version where asked, return 0."""
+    _print_report(output, report, 'PyTorch')
+    if half:
+        from mt_training.half import convert
+
+        _print_report(*convert(output), 'float32')
+    return 0
+
+
+def _print_report(output, report, reference):
+    print(f'{output} ({Path(output).stat().st_size / 1e6:.1f} MB), difference to {reference}:')
     for name, value in report.items():
         print(f'  {name:24s} {value:.2e}')
-    return 0
 
 
 if __name__ == '__main__':

@@ -138,11 +138,18 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(run, experiment, data, tmp
 
 
 def test_the_trained_network_exports(run, tmp_path):
+    import onnx
+
     path = tmp_path / 'tiny.onnx'
-    assert (
-        export_main(['--checkpoint', str(run / 'last.ckpt'), '--output', str(path), '--size', '128x96']) == 0
-    )
+    words = ['--checkpoint', str(run / 'last.ckpt'), '--output', str(path), '--size', '128x96', '--half']
+    assert export_main(words) == 0
     assert path.stat().st_size > 1e6
+    half = onnx.load(str(tmp_path / 'tiny.fp16.onnx'))
+    kinds = {i.data_type for i in half.graph.initializer if len(i.dims) == 4}
+    assert kinds == {onnx.TensorProto.FLOAT16}, 'the weights of all convolutions are float16'
+    types = {v.name: v.type.tensor_type.elem_type for v in (*half.graph.input, *half.graph.output)}
+    assert types['image'] == onnx.TensorProto.UINT8
+    assert types['depth'] == onnx.TensorProto.FLOAT, 'outputs keep their types'
 
 
 def test_the_matcher_trains_and_exports(run, data, tmp_path):

@@ -107,7 +107,12 @@ class SetBuilder:
         paths = list_images(self.data / section['root'])[:: section['every']]
         keypoints = self._keypoints(paths, section['teacher_every'])
         return HomographyPairs(
-            [read_rgb(p) for p in paths], None, keypoints, self.size, tuple(section['scale']), section['second']
+            [read_rgb(p) for p in paths],
+            None,
+            keypoints,
+            self.size,
+            tuple(section['scale']),
+            section['second'],
         )
 
     def _rgbd(self, section):
