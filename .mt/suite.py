@@ -1,6 +1,8 @@
 """Runs the tests of all packages and says one result."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +10,10 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 from system import Problem
+
+LIMIT_S = 30 * 60  # of the tests of one folder; all of them together take a few minutes
+LIMIT_ALL_S = 4 * 3600  # with the slow ones
+GRACE_S = 60  # for pytest to end its tests' processes and to write its report
 
 
 @dataclass
@@ -46,6 +52,8 @@ def run_tests(workspace, arguments):
     variables['MT_BASE_PYTHON'] = sys.executable
     # two runs on one machine must not hear each other; Linux has ports for domains up to 101
     variables.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # pytest must end, too
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     outcomes = []
     for name, folder in folders.items():
         if not paths[name] and any(paths.values()):
@@ -53,7 +61,8 @@ def run_tests(workspace, arguments):
         in_training = name == 'mt_training' and environment.has_training()
         python = environment.training_python if in_training else environment.python
         print(f'\nmt: tests of {folder} ({python.parent.parent.name})', flush=True)
-        outcomes.append(_run(environment, variables, name, python, paths[name] or [folder], options))
+        limit = LIMIT_ALL_S if '--all' in arguments else LIMIT_S
+        outcomes.append(_run(environment, variables, name, python, paths[name] or [folder], options, limit))
     print('\nmt: all tests')
     for outcome in outcomes:
         print(f'  {outcome}')
@@ -88,23 +97,34 @@ def _split(root, arguments, folders):
     return options, paths
 
 
-def _run(environment, variables, name, python, paths, options):
-    """Run pytest once and read its counts back."""
+def _run(environment, variables, name, python, paths, options, limit):
+    """Run pytest once, for ``limit`` seconds at most, and read its counts back."""
     report = environment.prefix / f'mt-test-{name}.xml'
     report.unlink(missing_ok=True)
     command = [str(python), '-m', 'pytest', f'--junitxml={report}', *options, *paths]
     started = time.monotonic()
-    process = subprocess.Popen(command, cwd=environment.root, env=variables, stdin=subprocess.DEVNULL)
+    # a process group of its own: what a test has started and not ended dies with pytest
+    process = subprocess.Popen(
+        command, cwd=environment.root, env=variables, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    late = False
     try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
+        status = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        print(f'\nmt: {name} has taken {limit:.0f} s: ending it', file=sys.stderr, flush=True)
+        late = True
+        status = _end(process)
+    except BaseException:
+        _end(process)
         raise
+    _kill_group(process)
     outcome = Outcome(name, seconds=time.monotonic() - started)
+    if late:
+        outcome.broken = f'did not end within {limit:.0f} s'
     try:
         suites = list(ElementTree.parse(report).getroot().iter('testsuite'))
     except (OSError, ElementTree.ParseError):
-        outcome.broken = f'pytest ended with status {status} and no report'
+        outcome.broken = outcome.broken or f'pytest ended with status {status} and no report'
         return outcome
     for suite in suites:
         tests, skipped = int(suite.get('tests')), int(suite.get('skipped'))
@@ -114,5 +134,21 @@ def _run(environment, variables, name, python, paths, options):
         outcome.passed += tests - skipped - bad
     # 5: nothing was collected, as with a -k that only another folder's tests match
     if status not in (0, 1, 5):
-        outcome.broken = f'pytest ended with status {status}'
+        outcome.broken = outcome.broken or f'pytest ended with status {status}'
     return outcome
+
+
+def _end(process):
+    """End pytest as Ctrl-C does, and by force if that does not help; return its status."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        _kill_group(process)
+        return process.wait()
+
+
+def _kill_group(process):
+    """Kill whatever is left in the process group of pytest."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,8 +1,10 @@
 """What the tests of the whole system share: a DDS domain, models without training, node processes."""
 
+import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,33 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'src' / 'mt_perception' / 'test'))  # contract_models
 
 WAIT_S = 60.0
+END_S = 5.0
+
+
+def children():
+    """Return {process id: command line} of the processes that this one has started and that still run."""
+    found = {}
+    for path in Path('/proc/self/task').glob('*/children'):
+        with contextlib.suppress(OSError):
+            for pid in path.read_text().split():
+                command = Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode().strip()
+                if command:  # a zombie has none
+                    found[int(pid)] = command
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind():
+    """No test leaves a process behind, however it ends; what is left is killed, and the test has failed."""
+    before = children()
+    yield
+    deadline = time.monotonic() + END_S
+    while (left := children().items() - before.items()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid, _ in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f'processes stayed behind: {sorted(left)}'
 
 
 @pytest.fixture(scope='session')

@@ -17,7 +17,7 @@ from mt_perception.demo.run import picture_indices
 
 pytestmark = pytest.mark.dds
 
-LIMIT_S = 900
+LIMIT_S = 200
 FRAMES = 24
 
 
@@ -157,15 +157,18 @@ def test_interrupted_in_the_middle(corner_model, street, tmp_path, number):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     ) as process:
-        seen = b''
-        while b'playing' not in seen:  # the progress bar
-            byte = os.read(process.stdout.fileno(), 4096)
-            assert byte, seen.decode()
-            seen += byte
-        assert len(node_processes()) == 3
-        os.killpg(process.pid, number)
-        rest = process.stdout.read().decode()
-        assert process.wait(60) == 130
+        try:
+            seen = b''
+            while b'playing' not in seen:  # the progress bar
+                byte = os.read(process.stdout.fileno(), 4096)
+                assert byte, seen.decode()
+                seen += byte
+            assert len(node_processes()) == 3
+            os.killpg(process.pid, number)
+            rest = process.stdout.read().decode()
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     assert 'interrupted' in rest
     assert 'Traceback' not in rest
     deadline = time.monotonic() + 5

@@ -74,10 +74,12 @@ def test_a_killed_parent_leaves_no_node(listener, diagnostics, corner_model, dom
         stdout=subprocess.PIPE,
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
     ) as parent:
-        pid = int(parent.stdout.readline())
-        assert listener.wait_for(lambda: diagnostics.value('perception', 'state') == 'active', WAIT_S)
-        parent.kill()
-        parent.wait()
+        try:
+            pid = int(parent.stdout.readline())
+            assert listener.wait_for(lambda: diagnostics.value('perception', 'state') == 'active', WAIT_S)
+        finally:
+            parent.kill()
+        parent.wait(WAIT_S)
         assert listener.wait_for(lambda: not alive(pid), WAIT_S), log.read_text()
 
 

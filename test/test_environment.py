@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -219,6 +220,48 @@ def test_numpy_stays_compatible_with_a_sourced_ros(tmp_path, modules, monkeypatc
     assert made._system_constraints() == []
 
 
+HANGS = """
+import subprocess, sys, time
+
+def test_hangs():
+    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+    open('child', 'w').write(str(child.pid))
+    while True:
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            pass
+"""
+
+
+def test_a_run_of_the_tests_has_an_end(tmp_path, monkeypatch):
+    """Even pytest itself may hang: its folder counts as broken then, and nothing of it stays behind."""
+    monkeypatch.syspath_prepend(str(ROOT / '.mt'))
+    import suite
+
+    (tmp_path / 'test_hangs.py').write_text(HANGS)
+    monkeypatch.setattr(suite, 'GRACE_S', 1)
+    environment = SimpleNamespace(prefix=tmp_path, root=tmp_path)
+    python, paths = Path(sys.executable), ['test_hangs.py']
+    outcome = suite._run(environment, dict(os.environ), 'some', python, paths, [], limit=8)
+    assert 'did not end within 8 s' in outcome.broken and outcome.passed == 0
+    child = int((tmp_path / 'child').read_text())
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and Path(f'/proc/{child}/cmdline').exists():
+        if not Path(f'/proc/{child}/cmdline').read_bytes():  # a zombie
+            break
+        time.sleep(0.1)
+    else:
+        assert not Path(f'/proc/{child}').exists(), 'the child of the test still runs'
+
+
+def test_no_test_may_hang(request):
+    """pytest-timeout is there and configured."""
+    if not request.config.pluginmanager.hasplugin('timeout'):
+        pytest.skip('no pytest-timeout: it comes with ./mt test')
+    assert 0 < float(request.config.getini('timeout')) <= 240
+
+
 def test_nothing_to_do_is_quick(shell):
     """The second run does nothing, and a command starts within two seconds."""
     first = mt(ROOT, 'build', variables=shell)
@@ -270,6 +313,7 @@ def test_wrong_command_is_one_sentence(shell, arguments, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_sourced_ros_is_used(clone, shell):
     """
     The branch for a ROS that is installed, emulated by a prefix that has rclpy, its messages and all tools.

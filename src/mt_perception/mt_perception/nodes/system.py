@@ -92,23 +92,18 @@ class System:
         player = self.play(parameters)
         rate = parameters.get('rate', 0.0)
         patience += 1 / rate if rate > 0 else 0.0
-        progress, since = None, time.monotonic()
 
-        def over():
-            nonlocal progress, since
+        def ended():
             watch()
-            present = self._progress(recorder)
-            if present != progress:
-                progress, since = present, time.monotonic()
-            return not player.running or time.monotonic() - since > patience
+            return not player.running
 
-        self.wait_for(over, math.inf)
-        if player.running:
+        if not self._wait_while_progressing(ended, recorder, patience):
             raise NodeError(self._why_stalled(patience, recorder))
         player.check()
         frames = recorder.in_order()
         if frames:
-            self.wait_for(lambda: bool(getattr(frames[-1][1], last)), LAST_RESULT_S)
+            newest = frames[-1][1]
+            self._wait_while_progressing(lambda: bool(getattr(newest, last)), recorder, LAST_RESULT_S)
 
     def reset_odometry(self):
         """
@@ -178,6 +173,20 @@ class System:
     def _last_output(self, name):
         lines = self._log(name).read_text(errors='replace').splitlines()
         return f"; its last output is '{lines[-1]}'" if lines else ''
+
+    def _wait_while_progressing(self, condition, recorder, patience):
+        """Wait for a condition; return False when nothing has happened for ``patience`` seconds."""
+        progress, since = None, time.monotonic()
+
+        def over():
+            nonlocal progress, since
+            present = self._progress(recorder)
+            if present != progress:
+                progress, since = present, time.monotonic()
+            return condition() or time.monotonic() - since > patience
+
+        self.wait_for(over, math.inf)
+        return condition()
 
     def _progress(self, recorder):
         """Return something that changes as long as a sequence is being played."""
