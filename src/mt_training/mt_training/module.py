@@ -9,7 +9,9 @@ from mt_training.losses.depth import log_l1
 from mt_training.losses.keypoints import cell_cross_entropy, dual_softmax, sample_descriptors
 from mt_training.losses.places import info_nce
 from mt_training.losses.segmentation import cross_entropy
-from mt_training.models.mtnet import MtNet
+from mt_training.models.mtnet import TASKS, MtNet
+
+LOSS_OF = dict(zip(TASKS, ('segmentation', 'depth', 'keypoints', 'place'), strict=True))
 
 
 class MultiTaskModule(lightning.LightningModule):
@@ -26,6 +28,8 @@ class MultiTaskModule(lightning.LightningModule):
     :param class_weights: per segmentation class, or None.
     :param neighbours: dict set → ids this close are never negatives.
     :param freeze: the stem and this many encoder blocks keep their weights.
+    :param only: names of the parts of the network that are trained; all others keep their weights and their
+        statistics of batch norm. Empty: everything is trained.
     """
 
     def __init__(
@@ -37,12 +41,17 @@ class MultiTaskModule(lightning.LightningModule):
         class_weights=None,
         neighbours=None,
         freeze=0,
+        only=(),
     ):
         """Make the network; weights are loaded by the caller."""
         super().__init__()
         self.save_hyperparameters()
         self.net = MtNet(**model)
         self.net.freeze_encoder(freeze)
+        self.kept = [part for name, part in self.net.named_children() if only and name not in only]
+        for part in self.kept:
+            part.requires_grad_(False)
+        self.tasks = [task for task in TASKS if loss_weights[LOSS_OF[task]] > 0]
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
         self.neighbours = neighbours or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -56,8 +65,12 @@ class MultiTaskModule(lightning.LightningModule):
                 'params': [p for p in self.net.encoder.parameters() if p.requires_grad],
                 'lr': config['encoder_lr'],
             },
-            {'params': self.net.dense_parameters(), 'lr': config['lr']},
+            {
+                'params': [p for p in self.net.dense_parameters() if p.requires_grad],
+                'lr': config['lr'],
+            },
         ]
+        groups = [group for group in groups if group['params']]
         optimizer = torch.optim.AdamW(groups, weight_decay=config['weight_decay'])
 
         def rate(step):
@@ -69,6 +82,11 @@ class MultiTaskModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
+    def on_train_epoch_start(self):
+        """Keep the statistics of batch norm of the parts that are not trained."""
+        for part in self.kept:
+            part.eval()
+
     def losses(self, batch):
         """
         Return the losses of one batch.
@@ -79,15 +97,17 @@ class MultiTaskModule(lightning.LightningModule):
         losses, figures = {}, {}
         places = []
         if 'dense' in batch:
-            losses, place = self.dense_losses(batch['dense'], figures)
-            places.append(place)
+            losses = self.dense_losses(batch['dense'], figures)
+            if 'place' in losses:
+                places.append(losses.pop('place'))
         for name, part in batch['places'].items():
             size = part['images'].shape[0]
             found = self.net.place_descriptor(self.views(part['images']))
             loss, recall = info_nce(found[:size], found[size:], part['place'], self.neighbours.get(name, 0))
             figures[f'{name}/place'], figures[f'{name}/recall'] = loss, recall
             places.append(loss)
-        losses['place'] = sum(places) / len(places)
+        if places:
+            losses['place'] = sum(places) / len(places)
         return losses, figures
 
     @staticmethod
@@ -96,36 +116,39 @@ class MultiTaskModule(lightning.LightningModule):
         return images.transpose(0, 1).flatten(0, 1).float().contiguous(memory_format=torch.channels_last)
 
     def dense_losses(self, batch, figures):
-        """Return (losses by task, place loss) of the pairs of the dense sets; add to ``figures``."""
+        """Return the losses by task of the pairs of the dense sets; add to ``figures``."""
         size, sets = len(batch['sets']), batch['sets']
+        names = list(dict.fromkeys(sets))
         labels, depth, cells = (
             batch[key].transpose(0, 1).flatten(0, 1) for key in ('labels', 'depth', 'cells')
         )
-        out = self.net(self.views(batch['images']))
-        losses = {
-            'segmentation': cross_entropy(out['segmentation'], labels, self.class_weights),
-            'keypoints': cell_cross_entropy(out['keypoints'], cells),
-        }
-        first = sample_descriptors(out['descriptors'][:size], batch['points'][:, 0])
-        second = sample_descriptors(out['descriptors'][size:], batch['points'][:, 1])
-        losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
-        names = list(dict.fromkeys(sets))
-        depths = {}
-        for name in names:
-            rows = [i for i, n in enumerate(sets) if n == name]
-            rows += [i + size for i in rows]
-            if bool(torch.isfinite(depth[rows]).any()):
-                depths[name] = log_l1(out['log_depth'][rows], depth[rows])
-                figures[f'{name}/depth'] = depths[name]
-        losses['depth'] = sum(depths.values()) / len(depths) if depths else out['log_depth'].sum() * 0
-        # ids of different sets are far apart
-        number = torch.tensor([names.index(name) for name in sets], device=labels.device)
-        near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=labels.device)
-        place = out['global_descriptor']
-        loss, figures['recall'] = info_nce(
-            place[:size], place[size:], batch['place'] + number * 1_000_000, near[:, None]
-        )
-        return losses, loss
+        out = self.net(self.views(batch['images']), self.tasks)
+        losses = {}
+        if 'segmentation' in self.tasks:
+            losses['segmentation'] = cross_entropy(out['segmentation'], labels, self.class_weights)
+        if 'keypoints' in self.tasks:
+            losses['keypoints'] = cell_cross_entropy(out['keypoints'], cells)
+            first = sample_descriptors(out['descriptors'][:size], batch['points'][:, 0])
+            second = sample_descriptors(out['descriptors'][size:], batch['points'][:, 1])
+            losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
+        if 'depth' in self.tasks:
+            depths = {}
+            for name in names:
+                rows = [i for i, n in enumerate(sets) if n == name]
+                rows += [i + size for i in rows]
+                if bool(torch.isfinite(depth[rows]).any()):
+                    depths[name] = log_l1(out['log_depth'][rows], depth[rows])
+                    figures[f'{name}/depth'] = depths[name]
+            losses['depth'] = sum(depths.values()) / len(depths) if depths else out['log_depth'].sum() * 0
+        if 'global_descriptor' in self.tasks:
+            # ids of different sets are far apart
+            number = torch.tensor([names.index(name) for name in sets], device=labels.device)
+            near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=labels.device)
+            place = out['global_descriptor']
+            losses['place'], figures['recall'] = info_nce(
+                place[:size], place[size:], batch['place'] + number * 1_000_000, near[:, None]
+            )
+        return losses
 
     def training_step(self, batch, _):
         """Weigh, add, log."""

@@ -154,6 +154,7 @@ def build_module(config):
         config['class_weights'],
         neighbours,
         config['freeze_blocks'],
+        config['train_only'],
     )
 
 
