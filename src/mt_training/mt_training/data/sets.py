@@ -1,7 +1,8 @@
 """
 The training sets of an experiment, by name, and the batches drawn from them.
 
-A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``.
+A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``. ``kind: dataset``
+takes any set of the registry by name; see ``configs/example_datasets.yaml``.
 """
 
 from pathlib import Path
@@ -11,8 +12,14 @@ import numpy as np
 import torch
 
 from mt_perception.errors import MtError
+from mt_training.data.class_map import class_table, named_map, normalise
+from mt_training.data.datasets_file import Datasets
 from mt_training.data.frames import cached_frames
+from mt_training.data.labelled_views import DEFAULTS, LabelledViews
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
+from mt_training.data.place_views import PlaceViews
+from mt_training.data.readers.pseudo_labels import WithPseudoLabels
+from mt_training.data.readers.sample import Part, take
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
 
 
@@ -57,22 +64,44 @@ class SetBuilder:
     :param teacher: weights of the keypoint teacher; not needed where ``teacher_every`` is 0.
     :param size: (width, height) of the dense views.
     :param focal: canonical focal length in pixels.
+    :param classes: class names of the experiment; needed by ``kind: dataset`` with segmentation.
+    :param datasets: a ``datasets.yaml``; None: the one of the environment or the current folder.
     """
 
-    def __init__(self, data, cache, teacher, size, focal):
+    def __init__(self, data, cache, teacher, size, focal, classes=None, datasets=None):
         """Keep where things are."""
-        self.data, self.cache, self.teacher = Path(data), Path(cache), teacher
-        self.size, self.focal = tuple(size), focal
+        self.data, self.cache, self.teacher = None if data is None else Path(data), Path(cache), teacher
+        self.size, self.focal, self.datasets_path = tuple(size), focal, datasets
+        self.classes, self._datasets = None if classes is None else list(classes), None
+        self.sky = 0  # CamVid's
+        if self.classes is not None:
+            names = [normalise(name) for name in self.classes]
+            self.sky = names.index('sky') if 'sky' in names else None
+
+    @property
+    def datasets(self):
+        """The user's data sets, read when one is asked for."""
+        if self._datasets is None:
+            self._datasets = Datasets(self.datasets_path)
+        return self._datasets
 
     def build(self, section):
         """Return the sampler described by ``section`` (its key ``kind`` names the method)."""
         kind = section['kind']
-        maker = getattr(self, f'_{kind}', None)
+        kinds = (
+            'dataset',
+            'labelled_images',
+            'images',
+            'rgbd',
+            'rendered',
+            'place_folders',
+            'place_sequence',
+        )
+        maker = getattr(self, f'_{kind}', None) if kind in kinds else None
         if maker is None:
-            kinds = sorted(n[1:] for n in dir(self) if n.startswith('_') and not n.startswith('__'))
-            raise MtError(
-                f"unknown kind of set '{kind}'; known: {', '.join(k for k in kinds if k[0] != 'k')}"
-            )
+            raise MtError(f"unknown kind of set '{kind}'; known: {', '.join(kinds)}")
+        if kind != 'dataset' and self.data is None:
+            raise MtError(f"a set of kind '{kind}' is found below the data root; give it with --data")
         return maker(section)
 
     def _keypoints(self, paths, every):
@@ -99,7 +128,7 @@ class SetBuilder:
         keypoints = self._keypoints(paths, section['teacher_every'])
         images = [read_rgb(p) for p in paths]
         return HomographyPairs(
-            images, labels, keypoints, self.size, tuple(section['scale']), section['second']
+            images, labels, keypoints, self.size, tuple(section['scale']), section['second'], self.sky
         )
 
     def _images(self, section):
@@ -113,6 +142,7 @@ class SetBuilder:
             self.size,
             tuple(section['scale']),
             section['second'],
+            self.sky,
         )
 
     def _rgbd(self, section):
@@ -133,7 +163,7 @@ class SetBuilder:
                 ratio = frame['image'].shape[1] / 640
                 frame['keypoints'] = ((xy + 0.5) * ratio - 0.5, scores)
         gap = max(1, section['gap'] // section['frames'][2])
-        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+        return self._rgbd_pairs(frames, section, gap)
 
     def _rendered(self, section):
         """Frames of the project's own rendered worlds, one group per seed."""
@@ -152,7 +182,112 @@ class SetBuilder:
                     label_frames(name, world[::every], self.teacher, self.cache / 'teacher')
                 frames += world
         gap = max(1, section['gap'] // section['step'])
-        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+        return self._rgbd_pairs(frames, section, gap)
+
+    def _rgbd_pairs(self, frames, section, gap):
+        return RgbdPairs(
+            frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'], self.sky
+        )
+
+    def _dataset(self, section):
+        """
+        Any set of the registry: ``dataset`` names it, ``datasets.yaml`` or ``root`` says where it is.
+
+        See ``configs/example_datasets.yaml`` for the other keys.
+        """
+        known = {'kind', 'dataset', 'root', 'split', 'options', 'frames', 'class_map', 'batch',
+        'teacher_every',
+                 'neighbours', 'pairs', 'pseudo_labels', 'min_confidence', 'relative_depth', 'size', 'crop',
+                 'positive_m', 'negative_m', 'width', *DEFAULTS}  # fmt: skip
+        unknown = sorted(set(section) - known)
+        if unknown:
+            raise MtError(
+                f"a set of kind 'dataset' has no key '{unknown[0]}'; it has {', '.join(sorted(known))}"
+            )
+        name = section.get('dataset')
+        if name is None:
+            raise MtError("a set of kind 'dataset' names it with the key dataset")
+        options = dict(section.get('options') or {})
+        if 'split' in section:
+            options['split'] = section['split']
+        if self.datasets.kind(name) == 'places':
+            places = self.datasets.open(name, section.get('root'), **options)
+            keys = [key for key in ('crop', 'positive_m', 'negative_m') if key in section]
+            size = section.get('size', self.size)
+            return PlaceViews(places, size, **{key: section[key] for key in keys})
+        frames = take(self.datasets.open_frames(name, section.get('root'), **options), section.get('frames'))
+        if section.get('pseudo_labels'):
+            frames = WithPseudoLabels(
+                frames,
+                section['pseudo_labels'],
+                section.get('min_confidence', 0.5),
+                section.get('relative_depth', False),
+            )
+        table = self._class_table(frames, name, section.get('class_map'))
+        if section.get('pairs', 'views') == 'rgbd':
+            return self._dataset_rgbd(frames, name, table, section)
+        if section.get('pairs', 'views') != 'views':
+            raise MtError(f"pairs of a set are 'views' or 'rgbd', not '{section['pairs']}'")
+        own = {key: section[key] for key in DEFAULTS if key in section}
+        keypoints = self._frame_keypoints(frames, section.get('teacher_every', 0))
+        return LabelledViews(frames, self.size, self.focal, table, self.sky, keypoints, **own)
+
+    def _class_table(self, frames, name, class_map):
+        """Return the table from the set's class ids to the experiment's, None without classes."""
+        if not frames.class_names or self.classes is None:
+            if frames.class_names and class_map:
+                raise MtError(f"the experiment names no classes, so '{name}' cannot have a class_map")
+            return None
+        strict = not isinstance(class_map, str)
+        if not strict:
+            source = self.datasets.sources.get(name)
+            class_map = named_map(class_map, name if source is None else source.dataset)
+        return class_table(frames.class_names, self.classes, class_map, strict, f"'{name}'")
+
+    def _dataset_rgbd(self, frames, name, table, section):
+        """Pairs of frames with depth and poses, kept in memory."""
+        if not {'depth', 'poses'} <= set(frames.provides):
+            raise MtError(
+                f"pairs: rgbd needs depth and poses; '{name}' has {', '.join(frames.provides) or 'no labels'}"
+            )
+        groups = {}
+        for i in range(len(frames)):
+            groups.setdefault(frames.name_of(i).rpartition('/')[0], []).append(i)
+        kept = []
+        for group, indices in groups.items():
+            width = section.get('width', 512)
+            key = f'{name}:{section}:{group}'
+            part = cached_frames(
+                key, lambda i=indices: Part(frames, i), range(len(indices)), self.cache, width
+            )
+            kept += part
+        for frame in kept:
+            if frame['labels'] is not None:
+                none = np.full_like(frame['labels'], 255)
+                frame['labels'] = none if table is None else table[frame['labels']]
+        every = section.get('teacher_every', 0)
+        if every:
+            label_frames(f'{name}:{section}', kept[::every], self.teacher, self.cache / 'teacher')
+        return self._rgbd_pairs(
+            kept, {'scale': section.get('scale', (0.85, 1.5)), 'roll': section.get('roll', 0.35)},
+            section.get('gap', 20),
+        )  # fmt: skip
+
+    def _frame_keypoints(self, frames, every):
+        """Return a function index → (xy, scores) of the teacher, or None without one."""
+        if not every:
+            return None
+        paths = [frames.image_path(i) for i in range(len(frames))]
+        folder = self.cache / 'teacher'
+        label_images([p for p in paths[::every] if p is not None], self.teacher, folder, max_size=800)
+
+        def keypoints(index):
+            path = paths[index]
+            if path is None or not cache_path(folder, path).is_file():
+                return None
+            return load_keypoints(folder, path)
+
+        return keypoints
 
     def _place_folders(self, section):
         """Two folders whose images of the same index (``first``:``last``) show the same place."""
@@ -194,19 +329,30 @@ class Batches(torch.utils.data.Dataset):
     :param samplers: dict name → sampler.
     :param schedule: list of steps, each a list of names: batch n draws from ``schedule[n mod len]``.
     :param batch_sizes: dict name → number of pairs.
+    :param view_sizes: list of (width, height); each batch takes one for its dense views (multi-scale
+        training, see :func:`mt_training.data.augment.view_sizes`). None: the samplers' own.
     """
 
-    def __init__(self, samplers, schedule, batch_sizes, seed):
+    def __init__(self, samplers, schedule, batch_sizes, seed, view_sizes=None):
         """Keep the parts."""
         self.samplers, self.schedule, self.batch_sizes, self.seed = samplers, schedule, batch_sizes, seed
+        self.view_sizes = view_sizes
 
     def __getitem__(self, number):
         """Draw batch ``number`` of the run."""
         rng = np.random.default_rng((self.seed, number))
         dense, sets, places = [], [], {}
+        size = self.view_sizes[int(rng.integers(len(self.view_sizes)))] if self.view_sizes else None
         for name in self.schedule[number % len(self.schedule)]:
-            samples = [self.samplers[name].sample(rng) for _ in range(self.batch_sizes[name])]
-            if isinstance(self.samplers[name], PlacePairs):
+            sampler, count = self.samplers[name], self.batch_sizes[name]
+            only_places = getattr(sampler, 'only_places', False)
+            if hasattr(sampler, 'batch'):
+                samples = sampler.batch(rng, count)
+            elif only_places:
+                samples = [sampler.sample(rng) for _ in range(count)]
+            else:
+                samples = [sampler.sample(rng, size=size) for _ in range(count)]
+            if only_places:
                 places[name] = stack(samples)
             else:
                 dense += samples

@@ -309,10 +309,11 @@ class NyuDepth(NyuFrames):
 def read_mat(path):
     """Read a MATLAB file of version 5 to 7; EvaluationError when it is damaged."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         return loadmat(path)
-    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise EvaluationError(f"'{path}' cannot be read as a MATLAB file: {error}") from None
 
 
