@@ -21,6 +21,7 @@ from mt_training.data.place_views import PlaceViews
 from mt_training.data.readers.pseudo_labels import WithPseudoLabels
 from mt_training.data.readers.sample import Part, take
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
+from mt_training.data.validation import ValidationFrames
 
 
 def open_folder(root):
@@ -231,6 +232,27 @@ class SetBuilder:
         own = {key: section[key] for key in DEFAULTS if key in section}
         keypoints = self._frame_keypoints(frames, section.get('teacher_every', 0))
         return LabelledViews(frames, self.size, self.focal, table, self.sky, keypoints, **own)
+
+    def validation(self, section):
+        """
+        Return the images for watching a run that a section with the key ``dataset`` describes.
+
+        :param section: ``dataset``, ``size`` [width, height] and optionally root, split, options, frames,
+            class_map, tasks.
+        :return: :class:`mt_training.data.validation.ValidationFrames`.
+        """
+        known = ('dataset', 'size', 'root', 'split', 'options', 'frames', 'class_map', 'tasks')
+        wrong = [key for key in section if key not in known] or [k for k in ('size',) if k not in section]
+        if wrong:
+            raise MtError(
+                f'a validation set has the keys {", ".join(known)}, of which size is needed: {wrong[0]}'
+            )
+        name, options = section['dataset'], dict(section.get('options') or {})
+        if 'split' in section:
+            options['split'] = section['split']
+        frames = take(self.datasets.open_frames(name, section.get('root'), **options), section.get('frames'))
+        table = self._class_table(frames, name, section.get('class_map'))
+        return ValidationFrames(frames, section['size'], self.focal, table, section.get('tasks'))
 
     def _class_table(self, frames, name, class_map):
         """Return the table from the set's class ids to the experiment's, None without classes."""
