@@ -60,7 +60,8 @@ def pseudo_label(frames, teacher, output, views=2, source=None, settings=None, p
     :raises EvaluationError: the folder holds labels of another teacher or of other settings.
     """
     folder = OutputFolder(output).path
-    write_manifest(folder, teacher, views, source or {}, settings or {})
+    manifest = make_manifest(teacher, views, source or {}, settings or {})
+    check_manifest(folder, manifest)
     done = 0
     bar = tqdm(range(len(frames)), desc='pseudo labels', unit='image', disable=None if progress else True)
     for index in bar:
@@ -71,16 +72,19 @@ def pseudo_label(frames, teacher, output, views=2, source=None, settings=None, p
             continue
         sample = frames[index]
         found = label(teacher, sample.image, sample.camera, views)
+        if not done:  # not before the teacher has shown that it can
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + '\n'
+            write_atomically(folder / MANIFEST, text.encode())
         for task in teacher.tasks:
             write_labels(folder, task, name, found[task], found[f'{task}_confidence'], teacher.depth_kind)
         done += 1
     return done
 
 
-def write_manifest(folder, teacher, views, source, settings):
-    """Write ``manifest.json``, or check that the one that is there says the same."""
+def make_manifest(teacher, views, source, settings):
+    """Return what ``manifest.json`` says: the teacher, its tasks and classes, how images were shown to it."""
     names = teacher.class_names
-    content = {
+    return {
         'version': VERSION,
         'teacher': {'file': Path(teacher.path).name, 'sha256': sha256(teacher.path), **settings},
         'tasks': list(teacher.tasks),
@@ -91,20 +95,23 @@ def write_manifest(folder, teacher, views, source, settings):
         'views': views,
         'source': source,
     }
+
+
+def check_manifest(folder, manifest):
+    """Raise an EvaluationError when ``folder`` holds labels made otherwise than ``manifest`` says."""
     path = folder / MANIFEST
-    if path.is_file():
-        try:
-            there = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError:
-            there = {}
-        wrong = [key for key in content if there.get(key) != json.loads(json.dumps(content[key]))]
-        if wrong:
-            raise EvaluationError(
-                f"'{folder}' holds labels made otherwise: its {MANIFEST} differs in {', '.join(wrong)}; "
-                'name another --output'
-            )
+    if not path.is_file():
         return
-    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + '\n').encode())
+    try:
+        there = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError:
+        there = {}
+    wrong = [key for key, value in manifest.items() if there.get(key) != json.loads(json.dumps(value))]
+    if wrong:
+        raise EvaluationError(
+            f"'{folder}' holds labels made otherwise: its {MANIFEST} differs in {', '.join(wrong)}; "
+            'name another --output'
+        )
 
 
 def write_labels(folder, task, name, values, confidence, depth_kind):

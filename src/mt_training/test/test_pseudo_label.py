@@ -186,6 +186,7 @@ def test_mistakes(images, tmp_path, capsys):
         assert run(teacher, images, tmp_path / 'out', *more) == 1
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1, error
+        assert not list((tmp_path / 'out').glob('**/*.*'))
 
 
 class SideTeacher:

@@ -33,7 +33,7 @@ DEFINITION = (
 def add_arguments(parser):
     """Declare the options of ``evaluate depth``."""
     options.add_dataset_options(parser, [*DATASETS, *registry.names('frames', 'depth')])
-    parser.add_argument('--split', help="part of the data set (default: the set's own, or val)")
+    parser.add_argument('--split', help='part of the data set (default: val, of some test)')
     parser.add_argument('--min-depth', type=float, metavar='M', help='smallest depth that counts, metres')
     parser.add_argument('--max-depth', type=float, metavar='M', help='largest depth that counts, metres')
     options.add_model_options(parser)
@@ -98,15 +98,10 @@ def open_depth(args):
                 f'--dataset {args.dataset} needs --root: a sequence, or such as rendered:street:7'
             )
         return DepthFrames(args.root, args.frames), DATASETS[args.dataset]
-    frames = options.open_dataset(args, split=args.split or default_split(args.dataset))
+    frames = options.open_dataset(args)
     if 'depth' not in frames.provides:
         raise EvaluationError(f"data set '{args.dataset}' has no depth here")
     return frames, frames.depth_limits or DATASETS['sequence']
-
-
-def default_split(name):
-    """Return the split of a data set that is evaluated unless another is named; None: the reader's own."""
-    return {'cityscapes': 'val', 'kitti_depth': 'val', 'nyuv2': 'test', 'seven_scenes': 'test'}.get(name)
 
 
 def evaluate(frames, pipeline, limits):

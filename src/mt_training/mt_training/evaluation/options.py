@@ -64,9 +64,22 @@ def add_dataset_options(parser, names, frames=True):
         parser.add_argument('--frames', metavar='A:B[:STEP]', help='part of it')
 
 
+# what is evaluated unless --split or datasets.yaml says otherwise; of the others 'val' where they have splits
+EVALUATED_SPLITS = {
+    'nyuv2': 'test',
+    'seven_scenes': 'test',
+    'pittsburgh': 'test',
+    'tokyo247': 'test',
+    'tum_rgbd': 'all',
+    'images': 'all',
+    'sequence': 'all',
+    'rendered': None,
+}
+
+
 def open_dataset(args, kind='frames', **extra):
     """
-    Open the data set of the options.
+    Open the data set of the options; ``args.split`` says afterwards which part of it.
 
     :param kind: what it has to be: 'frames', 'planar' or 'places'.
     :param extra: options of the reader, left out where it has none of that name.
@@ -80,6 +93,10 @@ def open_dataset(args, kind='frames', **extra):
         raise EvaluationError(
             f"data set '{args.dataset}' does not suit; here are {', '.join(registry.names(kind))}"
         )
+    if 'split' in entry.options:
+        default = source.options.get('split', EVALUATED_SPLITS.get(source.dataset, 'val'))
+        args.split = getattr(args, 'split', None) or default
+        extra = {'split': args.split, **extra}
     given = {}
     for text in getattr(args, 'option', []):
         key, equals, value = text.partition('=')

@@ -31,7 +31,7 @@ DEFINITION = (
 def add_arguments(parser):
     """Declare the options of ``evaluate segmentation``."""
     options.add_dataset_options(parser, registry.names('frames', 'segmentation') + ['sequence'])
-    parser.add_argument('--split', default='val', help='part of the data set (default: %(default)s)')
+    parser.add_argument('--split', help='part of the data set (default: val, of some test)')
     parser.add_argument(
         '--class-map',
         metavar='MAP.yaml',
@@ -94,7 +94,7 @@ def open_labelled(args):
         if args.root is None:
             raise EvaluationError('--dataset sequence needs --root: a folder, or such as rendered:street:7')
         return SequenceLabels(args.root, args.frames)
-    dataset = options.open_dataset(args, split=args.split)
+    dataset = options.open_dataset(args)
     if 'segmentation' not in dataset.provides:
         raise EvaluationError(f"data set '{args.dataset}' has no class labels here")
     return dataset

@@ -123,9 +123,7 @@ def read_places(args):
         raise EvaluationError('--query and --reference name seasons of nordland only')
     if args.tolerance is not None and (Path(source.root).expanduser() / places.GROUND_TRUTH).is_file():
         print(f'note: {places.GROUND_TRUTH} says which references are true, --tolerance is not used')
-    return options.open_dataset(
-        args, 'places', split=args.split, tolerance=args.tolerance, selection=args.frames, **seasons
-    )
+    return options.open_dataset(args, 'places', tolerance=args.tolerance, selection=args.frames, **seasons)
 
 
 def evaluate(data, extractor, name):

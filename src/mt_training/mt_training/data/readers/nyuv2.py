@@ -13,6 +13,8 @@ Four layouts are read:
   also below ``official_splits/``.
 """
 
+import os
+
 import numpy as np
 
 from mt_perception.camera import Camera
@@ -117,7 +119,7 @@ class NyuMat(NyuFrames):
                 'to folders'
             ) from None
         self._h5py, self.path = h5py, root / MAT
-        self._file = None
+        self._file, self._process = None, None
         self.depth_key = 'rawDepths' if raw_depth else 'depths'
         file = self._open()
         count = file['images'].shape[0]
@@ -126,10 +128,10 @@ class NyuMat(NyuFrames):
         self.table = self._class_table(root, classes, file)
 
     def _open(self):
-        """Return the open file; each process opens its own."""
-        if self._file is None:
+        """Return the open file; each process opens its own, for HDF5 does not survive a fork."""
+        if self._file is None or self._process != os.getpid():
             try:
-                self._file = self._h5py.File(self.path, 'r')
+                self._file, self._process = self._h5py.File(self.path, 'r'), os.getpid()
             except OSError:
                 raise EvaluationError(f"'{self.path}' is damaged or no MATLAB 7.3 file") from None
             missing = [k for k in ('images', 'labels', 'names', self.depth_key) if k not in self._file]
@@ -138,7 +140,12 @@ class NyuMat(NyuFrames):
         return self._file
 
     def __getstate__(self):
-        return {**self.__dict__, '_file': None}
+        return {**self.__dict__, '_file': None, '_h5py': None}
+
+    def __setstate__(self, state):
+        import h5py
+
+        self.__dict__.update(state, _h5py=h5py)
 
     @staticmethod
     def _numbers(root, split, count):
