@@ -10,6 +10,7 @@ from mt_perception.camera import Camera  # noqa: E402
 from mt_perception.errors import MtError  # noqa: E402
 from mt_training.data.augment import random_crop, view_sizes, warp_points  # noqa: E402
 from mt_training.data.class_map import CLASS_MAPS, class_table, named_map, normalise  # noqa: E402
+from mt_training.data.frames import cached_frames  # noqa: E402
 from mt_training.data.labelled_views import LabelledViews  # noqa: E402
 from mt_training.data.pairs import SKY_DEPTH  # noqa: E402
 from mt_training.data.place_views import PlaceViews  # noqa: E402
@@ -157,6 +158,24 @@ def test_posed_frames():
     np.testing.assert_allclose(sample['intrinsics'][0], sample['intrinsics'][1])
     alone = LabelledViews(Grid(('depth',)), (96, 64), 60.0, gap=1).sample(np.random.default_rng(1))
     assert np.isnan(alone['relative_pose']).all()
+
+
+def test_frames_without_depth_are_left_out(tmp_path):
+    """Such as those of TUM RGB-D that no depth image is near in time; from the cache too."""
+
+    class Gaps(Grid):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            sample.depth = None if index == 1 else sample.depth
+            sample.pose = None if index == 2 else sample.pose
+            return sample
+
+    for _ in range(2):
+        frames = cached_frames('gaps', Gaps, range(4), tmp_path, width=80)
+        assert [f['index'] for f in frames] == [0, 3] and frames[1]['pose'][0, 3] == pytest.approx(0.3)
+        assert frames[0]['camera'].fx == 60 and frames[0]['labels'].shape == (48, 80)
+    with pytest.raises(MtError, match='no frame with depth'):
+        cached_frames('none', lambda: Grid(('segmentation',)), range(4), tmp_path)
 
 
 def test_class_table():

@@ -157,7 +157,8 @@ class SetBuilder:
             label_images(
                 [paths[i] for i in indices][::every], self.teacher, self.cache / 'teacher', max_size=800
             )
-        for frame, index in zip(frames, indices, strict=True):
+        for frame in frames:
+            index = indices[frame['index']]
             kept = cache_path(self.cache / 'teacher', paths[index])
             if kept.is_file():
                 xy, scores = load_keypoints(self.cache / 'teacher', paths[index])

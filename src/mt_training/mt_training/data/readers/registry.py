@@ -46,12 +46,6 @@ class Entry:
         """Names of the options, beside the root."""
         return list(inspect.signature(self.function).parameters)[1:]
 
-    @property
-    def expected(self):
-        """One phrase about the folders that belong there."""
-        text = importlib.import_module(f'{READERS}.{self.opener.split(":")[0]}').__doc__
-        return text.strip()
-
 
 _SEG, _DEPTH, _POSES = ('segmentation',), ('depth',), ('poses',)
 ENTRIES = {
