@@ -102,6 +102,8 @@ def test_cityscapes_crestereo_depth(cityscapes):
     np.save(path.with_suffix('.npy'), np.where(ramp() == 0, np.inf, 7.25))
     depth = Cityscapes(cityscapes, 'train', depth='crestereo')[0].depth
     assert np.isnan(depth[0, 0]) and depth[1, 1] == 7.25
+    path.with_suffix('.npy').rename(cityscapes / f'crestereo_depth/train/{FRAME}.npy')
+    assert Cityscapes(cityscapes, 'train', depth='crestereo')[0].depth[1, 1] == 7.25
     assert Cityscapes(cityscapes, 'train', depth='disparity')[0].depth[1, 1] == pytest.approx(40)
     assert Cityscapes(cityscapes, 'train', depth='none')[0].depth is None
 

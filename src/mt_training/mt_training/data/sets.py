@@ -12,16 +12,12 @@ import numpy as np
 import torch
 
 from mt_perception.errors import MtError
-from mt_training.data.class_map import class_table, named_map, normalise
+from mt_training.data.class_map import normalise
 from mt_training.data.datasets_file import Datasets
 from mt_training.data.frames import cached_frames
-from mt_training.data.labelled_views import DEFAULTS, LabelledViews
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
-from mt_training.data.place_views import PlaceViews
-from mt_training.data.readers.pseudo_labels import WithPseudoLabels
-from mt_training.data.readers.sample import Part, take
+from mt_training.data.registry_sets import build_set, build_validation
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
-from mt_training.data.validation import ValidationFrames
 
 
 def open_folder(root):
@@ -192,125 +188,12 @@ class SetBuilder:
         )
 
     def _dataset(self, section):
-        """
-        Any set of the registry: ``dataset`` names it, ``datasets.yaml`` or ``root`` says where it is.
-
-        See ``configs/example_datasets.yaml`` for the other keys.
-        """
-        known = {'kind', 'dataset', 'root', 'split', 'options', 'frames', 'class_map', 'batch',
-        'teacher_every',
-                 'neighbours', 'pairs', 'pseudo_labels', 'min_confidence', 'relative_depth', 'size', 'crop',
-                 'positive_m', 'negative_m', 'width', *DEFAULTS}  # fmt: skip
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise MtError(
-                f"a set of kind 'dataset' has no key '{unknown[0]}'; it has {', '.join(sorted(known))}"
-            )
-        name = section.get('dataset')
-        if name is None:
-            raise MtError("a set of kind 'dataset' names it with the key dataset")
-        options = dict(section.get('options') or {})
-        if 'split' in section:
-            options['split'] = section['split']
-        if self.datasets.kind(name) == 'places':
-            places = self.datasets.open(name, section.get('root'), **options)
-            keys = [key for key in ('crop', 'positive_m', 'negative_m') if key in section]
-            size = section.get('size', self.size)
-            return PlaceViews(places, size, **{key: section[key] for key in keys})
-        frames = take(self.datasets.open_frames(name, section.get('root'), **options), section.get('frames'))
-        if section.get('pseudo_labels'):
-            frames = WithPseudoLabels(
-                frames,
-                section['pseudo_labels'],
-                section.get('min_confidence', 0.5),
-                section.get('relative_depth', False),
-            )
-        table = self._class_table(frames, name, section.get('class_map'))
-        if section.get('pairs', 'views') == 'rgbd':
-            return self._dataset_rgbd(frames, name, table, section)
-        if section.get('pairs', 'views') != 'views':
-            raise MtError(f"pairs of a set are 'views' or 'rgbd', not '{section['pairs']}'")
-        own = {key: section[key] for key in DEFAULTS if key in section}
-        keypoints = self._frame_keypoints(frames, section.get('teacher_every', 0))
-        return LabelledViews(frames, self.size, self.focal, table, self.sky, keypoints, **own)
+        """Any set of the registry: ``dataset`` names it, ``datasets.yaml`` or ``root`` says where it is."""
+        return build_set(self, section)
 
     def validation(self, section):
-        """
-        Return the images for watching a run that a section with the key ``dataset`` describes.
-
-        :param section: ``dataset``, ``size`` [width, height] and optionally root, split, options, frames,
-            class_map, tasks.
-        :return: :class:`mt_training.data.validation.ValidationFrames`.
-        """
-        known = ('dataset', 'size', 'root', 'split', 'options', 'frames', 'class_map', 'tasks')
-        wrong = [key for key in section if key not in known] or [k for k in ('size',) if k not in section]
-        if wrong:
-            raise MtError(
-                f'a validation set has the keys {", ".join(known)}, of which size is needed: {wrong[0]}'
-            )
-        name, options = section['dataset'], dict(section.get('options') or {})
-        if 'split' in section:
-            options['split'] = section['split']
-        frames = take(self.datasets.open_frames(name, section.get('root'), **options), section.get('frames'))
-        table = self._class_table(frames, name, section.get('class_map'))
-        return ValidationFrames(frames, section['size'], self.focal, table, section.get('tasks'))
-
-    def _class_table(self, frames, name, class_map):
-        """Return the table from the set's class ids to the experiment's, None without classes."""
-        if not frames.class_names or self.classes is None:
-            if frames.class_names and class_map:
-                raise MtError(f"the experiment names no classes, so '{name}' cannot have a class_map")
-            return None
-        strict = not isinstance(class_map, str)
-        if not strict:
-            source = self.datasets.sources.get(name)
-            class_map = named_map(class_map, name if source is None else source.dataset)
-        return class_table(frames.class_names, self.classes, class_map, strict, f"'{name}'")
-
-    def _dataset_rgbd(self, frames, name, table, section):
-        """Pairs of frames with depth and poses, kept in memory."""
-        if not {'depth', 'poses'} <= set(frames.provides):
-            raise MtError(
-                f"pairs: rgbd needs depth and poses; '{name}' has {', '.join(frames.provides) or 'no labels'}"
-            )
-        groups = {}
-        for i in range(len(frames)):
-            groups.setdefault(frames.name_of(i).rpartition('/')[0], []).append(i)
-        kept = []
-        for group, indices in groups.items():
-            width = section.get('width', 512)
-            key = f'{name}:{section}:{group}'
-            part = cached_frames(
-                key, lambda i=indices: Part(frames, i), range(len(indices)), self.cache, width
-            )
-            kept += part
-        for frame in kept:
-            if frame['labels'] is not None:
-                none = np.full_like(frame['labels'], 255)
-                frame['labels'] = none if table is None else table[frame['labels']]
-        every = section.get('teacher_every', 0)
-        if every:
-            label_frames(f'{name}:{section}', kept[::every], self.teacher, self.cache / 'teacher')
-        return self._rgbd_pairs(
-            kept, {'scale': section.get('scale', (0.85, 1.5)), 'roll': section.get('roll', 0.35)},
-            section.get('gap', 20),
-        )  # fmt: skip
-
-    def _frame_keypoints(self, frames, every):
-        """Return a function index → (xy, scores) of the teacher, or None without one."""
-        if not every:
-            return None
-        paths = [frames.image_path(i) for i in range(len(frames))]
-        folder = self.cache / 'teacher'
-        label_images([p for p in paths[::every] if p is not None], self.teacher, folder, max_size=800)
-
-        def keypoints(index):
-            path = paths[index]
-            if path is None or not cache_path(folder, path).is_file():
-                return None
-            return load_keypoints(folder, path)
-
-        return keypoints
+        """Return the images for watching a run, of a section with the key ``dataset``."""
+        return build_validation(self, section)
 
     def _place_folders(self, section):
         """Two folders whose images of the same index (``first``:``last``) show the same place."""

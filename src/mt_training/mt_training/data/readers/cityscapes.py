@@ -57,7 +57,7 @@ TRAIN_ID[[label_id for _, label_id, _ in CLASSES]] = np.arange(len(CLASSES))
 DEPTH_SOURCES = ('auto', 'crestereo', 'disparity', 'none')
 CRESTEREO = 'crestereo_depth'
 CRESTEREO_SUFFIXES = tuple(
-    f'_{name}.{kind}' for name in ('crestereo_depth', 'depth', 'leftImg8bit') for kind in ('png', 'npy')
+    f'{name}.{kind}' for name in ('_crestereo_depth', '_depth', '_leftImg8bit', '') for kind in ('png', 'npy')
 )
 
 
