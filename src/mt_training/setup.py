@@ -25,8 +25,10 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
+            'convert_mapillary = mt_training.convert_mapillary:main',
             'evaluate = mt_training.evaluation.cli:main',
             'export = mt_training.export:main',
+            'pseudo_label = mt_training.pseudo_label:main',
             'train = mt_training.train:main',
         ],
     },

@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQD
 from lightning.pytorch.loggers import CSVLogger
 
 from mt_perception.errors import MtError
+from mt_training.data.augment import view_sizes
+from mt_training.data.datasets_file import add_datasets_option
 from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images, open_folder, read_rgb
 from mt_training.module import MultiTaskModule
 
@@ -158,7 +160,7 @@ def build_module(config):
     )
 
 
-def train(config, data, pretrained, output, init=None, cache=None, stop_after=None):
+def train(config, data, pretrained, output, init=None, cache=None, stop_after=None, datasets=None):
     """
     Run an experiment; goes on from ``output/last.ckpt`` where there is one.
 
@@ -169,6 +171,8 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     :param init: checkpoint whose weights (not optimizer state) to start from, or None for the encoder's.
     :param cache: folder of prepared data to share with other runs, default ``output/cache``.
     :param stop_after: end after this many epochs, leaving the rest for a later call.
+    :param datasets: a ``datasets.yaml`` for sets of kind ``dataset``; None: see
+        mt_training.data.datasets_file.
     :return: path of the last checkpoint.
     """
     output = Path(output)
@@ -176,19 +180,31 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     (output / 'config.yaml').write_text(yaml.safe_dump(config, sort_keys=False))
     lightning.seed_everything(config['seed'])
     cache = Path(cache) if cache else output / 'cache'
-    builder = SetBuilder(data, cache, Path(pretrained) / 'aliked-n16rot.pth', config['size'], config['focal'])
+    builder = SetBuilder(
+        data,
+        cache,
+        Path(pretrained) / 'aliked-n16rot.pth',
+        config['size'],
+        config['focal'],
+        config['classes'],
+        datasets,
+    )
     used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
     samplers = {name: builder.build(config['sets'][name]) for name in used}
     sizes = {name: config['sets'][name]['batch'] for name in used}
-    batches = Batches(samplers, config['schedule'], sizes, config['seed'])
+    scales = config.get('view_scales')
+    views = view_sizes(config['size'], scales) if scales else None
+    batches = Batches(samplers, config['schedule'], sizes, config['seed'], views)
     last = output / 'last.ckpt'
     numbers = EpochNumbers(config['steps_per_epoch'], last)
     loader = torch.utils.data.DataLoader(
         batches, sampler=numbers, batch_size=None, num_workers=1, prefetch_factor=3
     )
-    validation = torch.utils.data.DataLoader(
-        Validation(config['validation'], data, cache, config['focal']), batch_size=None
-    )
+    watched = config['validation']
+    plain = {name: section for name, section in watched.items() if 'dataset' not in section}
+    parts = [Validation(plain, data, cache, config['focal'])]
+    parts += [builder.validation(section) for section in watched.values() if 'dataset' in section]
+    validation = torch.utils.data.DataLoader(torch.utils.data.ConcatDataset(parts), batch_size=None)
 
     module = build_module(config)
     if init:
@@ -228,7 +244,8 @@ def main(argv=None):
     parser.add_argument(
         '--config', default='mtnet_small', help='experiment: a name in configs/ or a YAML file'
     )
-    parser.add_argument('--data', required=True, help='root folder of the data sets')
+    parser.add_argument('--data', help='root folder of the data sets that an experiment names by folder')
+    add_datasets_option(parser)
     parser.add_argument('--pretrained', required=True, help='folder of encoder and teacher weights')
     parser.add_argument('--output', required=True, help='folder for checkpoints and metrics')
     parser.add_argument('--init', help='checkpoint whose weights to start from')
@@ -251,7 +268,14 @@ def main(argv=None):
             last = train_matcher(config, args.data, args.pretrained, args.output, args.keypoints, args.cache)
         else:
             last = train(
-                config, args.data, args.pretrained, args.output, args.init, args.cache, args.stop_after
+                config,
+                args.data,
+                args.pretrained,
+                args.output,
+                args.init,
+                args.cache,
+                args.stop_after,
+                args.datasets,
             )
     except MtError as error:
         print(f'train: {error}', file=sys.stderr)
