@@ -19,6 +19,7 @@ from mt_perception.errors import MtError
 from mt_perception.inference.contract import METADATA_KEY, ModelMetadata
 from mt_training.deploy import DeployedNet
 from mt_training.models.mtnet import TASKS, MtNet
+from mt_training.weights import save_weights
 
 OPSET = 17
 CLASS_COLORS = {
@@ -227,6 +228,7 @@ def main(argv=None):
         '--half', action='store_true', help='also write the float16 version that TensorRT 10 and 11 take'
     )
     parser.add_argument('--image', help='image for the parity check')
+    parser.add_argument('--weights', help='also write the weights for training, a .npz file')
     parser.add_argument('--accuracy', help='JSON file of measured numbers to keep in the metadata')
     args = parser.parse_args(argv)
     try:
@@ -236,7 +238,10 @@ def main(argv=None):
             from mt_training.matcher.export import export_matcher, load_matcher
 
             config = read_config(args.checkpoint)
-            report = export_matcher(load_matcher(args.checkpoint, config), config, args.output, accuracy)
+            net = load_matcher(args.checkpoint, config)
+            report = export_matcher(net, config, args.output, accuracy)
+            if args.weights:
+                save_weights(net, args.weights)
             return _finish(args.output, report, args.half)
         net, config = load_net(args.checkpoint)
         image = None
@@ -247,6 +252,8 @@ def main(argv=None):
 
             image = cv2.resize(read_rgb(args.image), size, interpolation=cv2.INTER_AREA)
         report = export(net, config, args.output, accuracy, size, image, args.fixed)
+        if args.weights:
+            save_weights(net, args.weights)
         return _finish(args.output, report, args.half)
     except MtError as error:
         print(f'export: {error}', file=sys.stderr)

@@ -22,6 +22,7 @@ from mt_training.data.augment import view_sizes
 from mt_training.data.datasets_file import add_datasets_option
 from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images, open_folder, read_rgb
 from mt_training.module import MultiTaskModule
+from mt_training.weights import load_weights
 
 CONFIGS = Path(__file__).parent / 'configs'
 
@@ -168,7 +169,7 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     :param data: root folder of the data sets.
     :param pretrained: folder of the encoder's and the keypoint teacher's weights.
     :param output: folder for checkpoints, metrics and the data cache.
-    :param init: checkpoint whose weights (not optimizer state) to start from, or None for the encoder's.
+    :param init: weights to start from, see :func:`mt_training.weights.load_weights`; None for the encoder's.
     :param cache: folder of prepared data to share with other runs, default ``output/cache``.
     :param stop_after: end after this many epochs, leaving the rest for a later call.
     :param datasets: a ``datasets.yaml`` for sets of kind ``dataset``; None: see
@@ -208,9 +209,10 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
 
     module = build_module(config)
     if init:
-        module.load_state_dict(
-            torch.load(init, map_location='cpu', weights_only=False)['state_dict'], strict=False
-        )
+        weights = load_weights(init)
+        missing = module.net.load_state_dict(weights, strict=False).missing_keys
+        if missing:
+            raise MtError(f"'{init}' is of another network: it has no {missing[0]}")
     elif not last.is_file():
         module.net.encoder.load_npz(Path(pretrained) / 'mobilenet_v2_imagenet.npz')
         rng = np.random.default_rng(config['seed'])
@@ -248,7 +250,9 @@ def main(argv=None):
     add_datasets_option(parser)
     parser.add_argument('--pretrained', required=True, help='folder of encoder and teacher weights')
     parser.add_argument('--output', required=True, help='folder for checkpoints and metrics')
-    parser.add_argument('--init', help='checkpoint whose weights to start from')
+    parser.add_argument(
+        '--init', help='weights to start from: a checkpoint, or a shipped model such as mtnet_small'
+    )
     parser.add_argument('--keypoints', help='matcher: checkpoint of the network whose keypoints it matches')
     parser.add_argument('--cache', help='data cache to share with other runs (default: OUT/cache)')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads (0: all)')
