@@ -19,7 +19,7 @@ class OdometryParameters:
     # start-up from two views
     init_min_matches: int = 60  # with fewer matches the older view is replaced
     init_min_points: int = 40  # triangulated points that pass all tests
-    init_min_parallax_deg: float = 1.2  # median angle between the two rays of a point
+    init_min_parallax_deg: float = 2.0  # median angle between the two rays of a point
     init_max_frames: int = 60  # frames since the first view that are located once there is a map
     homography_ratio: float = 0.45  # of the sum of both scores; above it the homography is decomposed
 
