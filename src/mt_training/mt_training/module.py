@@ -5,31 +5,38 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mt_training.losses.depth import log_l1
+from mt_perception.errors import MtError
+from mt_training.losses.depth import at_stride, log_l1
 from mt_training.losses.keypoints import cell_cross_entropy, dual_softmax, sample_descriptors
+from mt_training.losses.kp2d import kp2d_losses
 from mt_training.losses.places import info_nce
 from mt_training.losses.segmentation import cross_entropy
-from mt_training.models.mtnet import MtNet
+from mt_training.models import build_network
 
 
 class MultiTaskModule(lightning.LightningModule):
     """
     Multi-task training: every batch mixes the sets, and each trains the tasks it has labels for.
 
+    What the network does not do is left out.
+
     The dense sets of a batch go through the network together, so that the statistics of batch norm are
     those of all sets, with which the network runs in the end.
 
-    :param model: keyword arguments of :class:`MtNet`.
+    :param architecture: see :func:`mt_training.models.build_network`.
+    :param model: the experiment's section of that name.
     :param optimizer: ``lr`` of the heads, ``encoder_lr``, ``weight_decay``, ``warmup`` (steps).
     :param loss_weights: weight per loss.
     :param max_steps: length of the cosine schedule.
     :param class_weights: per segmentation class, or None.
     :param neighbours: dict set → ids this close are never negatives.
     :param freeze: the stem and this many encoder blocks keep their weights.
+    :param kp2d: parameters of :func:`mt_training.losses.kp2d.kp2d_losses`.
     """
 
     def __init__(
         self,
+        architecture,
         model,
         optimizer,
         loss_weights,
@@ -37,14 +44,15 @@ class MultiTaskModule(lightning.LightningModule):
         class_weights=None,
         neighbours=None,
         freeze=0,
+        kp2d=None,
     ):
         """Make the network; weights are loaded by the caller."""
         super().__init__()
         self.save_hyperparameters()
-        self.net = MtNet(**model)
+        self.net = build_network(architecture, **model)
         self.net.freeze_encoder(freeze)
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
-        self.neighbours = neighbours or {}
+        self.neighbours, self.kp2d = neighbours or {}, kp2d or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer('class_weights', weights, persistent=False)
 
@@ -79,15 +87,16 @@ class MultiTaskModule(lightning.LightningModule):
         losses, figures = {}, {}
         places = []
         if 'dense' in batch:
-            losses, place = self.dense_losses(batch['dense'], figures)
-            places.append(place)
-        for name, part in batch['places'].items():
+            losses = self.dense_losses(batch['dense'], figures)
+            places += [losses.pop('place')] if 'place' in losses else []
+        for name, part in batch['places'].items() if 'global_descriptor' in self.net.tasks else ():
             size = part['images'].shape[0]
             found = self.net.place_descriptor(self.views(part['images']))
             loss, recall = info_nce(found[:size], found[size:], part['place'], self.neighbours.get(name, 0))
             figures[f'{name}/place'], figures[f'{name}/recall'] = loss, recall
             places.append(loss)
-        losses['place'] = sum(places) / len(places)
+        if places:
+            losses['place'] = sum(places) / len(places)
         return losses, figures
 
     @staticmethod
@@ -96,40 +105,66 @@ class MultiTaskModule(lightning.LightningModule):
         return images.transpose(0, 1).flatten(0, 1).float().contiguous(memory_format=torch.channels_last)
 
     def dense_losses(self, batch, figures):
-        """Return (losses by task, place loss) of the pairs of the dense sets; add to ``figures``."""
-        size, sets = len(batch['sets']), batch['sets']
+        """Return the losses, by task, of the pairs of the dense sets; add to ``figures``."""
+        size = len(batch['sets'])
+        out = self.net(self.views(batch['images']), self.net.tasks)
         labels, depth, cells = (
             batch[key].transpose(0, 1).flatten(0, 1) for key in ('labels', 'depth', 'cells')
         )
-        out = self.net(self.views(batch['images']))
-        losses = {
-            'segmentation': cross_entropy(out['segmentation'], labels, self.class_weights),
-            'keypoints': cell_cross_entropy(out['keypoints'], cells),
-        }
-        first = sample_descriptors(out['descriptors'][:size], batch['points'][:, 0])
-        second = sample_descriptors(out['descriptors'][size:], batch['points'][:, 1])
-        losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
-        names = list(dict.fromkeys(sets))
-        depths = {}
-        for name in names:
+        losses = {}
+        if 'segmentation' in out:
+            losses['segmentation'] = cross_entropy(out['segmentation'], labels, self.class_weights)
+        if 'auxiliary_segmentation' in out:
+            found = [cross_entropy(x, labels, self.class_weights) for x in out['auxiliary_segmentation']]
+            losses['auxiliary'] = sum(found) / len(found)
+        if 'keypoints' in out:
+            losses['keypoints'] = cell_cross_entropy(out['keypoints'], cells)
+            maps, stride = out['descriptors'], labels.shape[-1] // out['descriptors'].shape[-1]
+            first = sample_descriptors(maps[:size], batch['points'][:, 0], stride)
+            second = sample_descriptors(maps[size:], batch['points'][:, 1], stride)
+            losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
+        if 'keypoint_scores' in out:
+            found, more = kp2d_losses(out, batch, labels.shape[:0:-1], **self.kp2d)
+            losses.update(found)
+            figures.update(more)
+        if 'log_depth' in out:
+            losses['depth'] = self.depth_loss(out['log_depth'], depth, batch['sets'], figures)
+        if 'global_descriptor' in out:
+            losses['place'], figures['recall'] = self.place_loss(out['global_descriptor'], batch)
+        return losses
+
+    @staticmethod
+    def depth_loss(log_depth, depth, sets, figures):
+        """Average the sets' losses: a set counts the same however many of its pixels have depth."""
+        losses = {}
+        for name in dict.fromkeys(sets):
             rows = [i for i, n in enumerate(sets) if n == name]
-            rows += [i + size for i in rows]
+            rows += [i + len(sets) for i in rows]
             if bool(torch.isfinite(depth[rows]).any()):
-                depths[name] = log_l1(out['log_depth'][rows], depth[rows])
-                figures[f'{name}/depth'] = depths[name]
-        losses['depth'] = sum(depths.values()) / len(depths) if depths else out['log_depth'].sum() * 0
+                losses[name] = log_l1(log_depth[rows], depth[rows])
+                figures[f'{name}/depth'] = losses[name]
+        return sum(losses.values()) / len(losses) if losses else log_depth.sum() * 0
+
+    def place_loss(self, place, batch):
+        """Tell the places of all sets apart; return (loss, recall@1 within the batch)."""
+        sets, names = batch['sets'], list(dict.fromkeys(batch['sets']))
         # ids of different sets are far apart
-        number = torch.tensor([names.index(name) for name in sets], device=labels.device)
-        near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=labels.device)
-        place = out['global_descriptor']
-        loss, figures['recall'] = info_nce(
-            place[:size], place[size:], batch['place'] + number * 1_000_000, near[:, None]
-        )
-        return losses, loss
+        number = torch.tensor([names.index(name) for name in sets], device=place.device)
+        near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=place.device)
+        size = len(sets)
+        return info_nce(place[:size], place[size:], batch['place'] + number * 1_000_000, near[:, None])
 
     def training_step(self, batch, _):
         """Weigh, add, log."""
         losses, figures = self.losses(batch)
+        if not losses:
+            raise MtError(
+                'a step of the schedule has no set from which this network can learn '
+                f'({", ".join(self.net.tasks)})'
+            )
+        missing = [key for key in losses if key not in self.loss_weights]
+        if missing:
+            raise MtError(f"loss_weights has no weight for '{missing[0]}', which this network learns")
         total = sum(self.loss_weights[key] * value for key, value in losses.items())
         for key, value in {**losses, **figures}.items():
             self.log(key, value.detach(), batch_size=1)
@@ -138,9 +173,12 @@ class MultiTaskModule(lightning.LightningModule):
 
     def validation_step(self, batch, _):
         """Accumulate the confusion matrix and the depth errors."""
+        task = batch['set']
+        if task not in self.net.tasks:
+            return
         images = batch['images'].float().contiguous(memory_format=torch.channels_last)
-        out = self.net(images, ['segmentation', 'depth'])
-        if batch['set'] == 'segmentation':
+        out = self.net(images, [task])
+        if task == 'segmentation':
             logits = F.interpolate(out['segmentation'], size=batch['labels'].shape[-2:], mode='bilinear')
             prediction, labels = logits.argmax(1), batch['labels'].long()
             known = labels != 255
@@ -149,14 +187,14 @@ class MultiTaskModule(lightning.LightningModule):
                 labels[known] * count + prediction[known], minlength=count * count
             ).reshape(count, count)
         else:
-            target = batch['depth'][:, 2::4, 2::4]
+            target = at_stride(batch['depth'], out['log_depth'])
             known = torch.isfinite(target)
             predicted = out['log_depth'][:, 0].exp()
             self.depth_errors.append(((predicted - target).abs() / target)[known].mean())
 
     def on_validation_epoch_start(self):
         """Clear the accumulators."""
-        count = self.net.segmentation[-1].out_channels
+        count = self.net.classes
         self.confusion = torch.zeros(count, count, dtype=torch.long, device=self.device)
         self.depth_errors = []
 

@@ -22,11 +22,14 @@ from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images
 from mt_training.module import MultiTaskModule
 
 CONFIGS = Path(__file__).parent / 'configs'
+IMITATED = 32  # views on which an encoder learns to imitate the larger one it is made from
 
 
 def load_config(name):
     """
     Read an experiment.
+
+    One with the key ``extends: NAME`` has all keys of that experiment, but for those it gives itself.
 
     :param name: a name in the package's ``configs`` or the path of a YAML file.
     :raises MtError: there is no such experiment.
@@ -35,7 +38,10 @@ def load_config(name):
     if not path.is_file():
         known = ', '.join(sorted(p.stem for p in CONFIGS.glob('*.yaml')))
         raise MtError(f"there is no experiment '{name}'; known: {known}")
-    return yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text())
+    if 'extends' in config:
+        config = {**load_config(config.pop('extends')), **config}
+    return config
 
 
 def override(config, assignments):
@@ -118,35 +124,11 @@ def last_checkpoint(output):
     )
 
 
-def initialise_places(net, images):
-    """
-    Start the place projection from the principal components of pooled features, whitened.
-
-    :param images: list of [H,W,3] uint8 RGB of one size, more of them than half of G.
-    """
-    net.eval()
-    with torch.no_grad():
-        pooled = []
-        for image in images:
-            x = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
-            pooled.append(net.pooled(net.encoder((x - 128.0) / 128.0)))
-        pooled = torch.cat(pooled)
-        mean = pooled.mean(0)
-        _, singular, basis = torch.linalg.svd(pooled - mean, full_matrices=False)
-        rank = min(net.place.out_features, len(singular))
-        # a floor on the singular values keeps noise directions from being blown up
-        scale = 1 / (singular[:rank] + 0.1 * singular[0])
-        weight = torch.zeros_like(net.place.weight)
-        weight[:rank] = basis[:rank] * scale[:, None] * singular[0]
-        net.place.weight.copy_(weight)
-        net.place.bias.copy_(-weight @ mean)
-    net.train()
-
-
 def build_module(config):
     """Make the Lightning module of an experiment."""
     neighbours = {name: s.get('neighbours', 0) for name, s in config['sets'].items()}
     return MultiTaskModule(
+        config['architecture'],
         config['model'],
         config['optimizer'],
         config['loss_weights'],
@@ -154,6 +136,7 @@ def build_module(config):
         config['class_weights'],
         neighbours,
         config['freeze_blocks'],
+        config.get('kp2d'),
     )
 
 
@@ -195,10 +178,12 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
             torch.load(init, map_location='cpu', weights_only=False)['state_dict'], strict=False
         )
     elif not last.is_file():
-        module.net.encoder.load_npz(Path(pretrained) / 'mobilenet_v2_imagenet.npz')
         rng = np.random.default_rng(config['seed'])
         views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(60)]
-        initialise_places(module.net, [v.transpose(1, 2, 0) for v in views])
+        views = [torch.from_numpy(view[None].astype(np.float32)) for view in views]
+        step = -(-len(views) // IMITATED)
+        module.net.load_pretrained(pretrained, views[::step])
+        module.net.initialise_places(views)
     module = module.to(memory_format=torch.channels_last)
     trainer = lightning.Trainer(
         default_root_dir=output,

@@ -2,22 +2,28 @@
 
 import torch
 
-CELL_CENTRE = 2  # a stride-4 output is compared with pixel (2, 2) of its 4×4 cell
 
+def at_stride(depth, prediction):
+    """
+    Take the depth at the middle of each cell of a coarser prediction: of a 4×4 cell, pixel (2, 2).
 
-def _target(depth, stride=4):
-    return depth[..., CELL_CENTRE::stride, CELL_CENTRE::stride]
+    :param depth: [B,H,W].
+    :param prediction: [B,1,h,w].
+    :return: [B,h,w].
+    """
+    stride = depth.shape[-1] // prediction.shape[-1]
+    return depth[..., stride // 2 :: stride, stride // 2 :: stride]
 
 
 def log_l1(log_depth, depth, gradient_weight=0.5):
     """
     Mean absolute error of log depth, with its horizontal and vertical differences.
 
-    :param log_depth: [B,1,H/4,W/4] predicted log metres.
+    :param log_depth: [B,1,h,w] predicted log metres at any stride.
     :param depth: [B,H,W] metres, NaN or non-positive where unknown.
     :return: scalar; 0 when nothing is known.
     """
-    target = _target(depth)
+    target = at_stride(depth, log_depth)
     known = torch.isfinite(target) & (target > 0)
     if not bool(known.any()):
         return log_depth.sum() * 0
