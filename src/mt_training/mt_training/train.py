@@ -45,14 +45,18 @@ def load_config(name):
 
 
 def override(config, assignments):
-    """Apply ``a.b=value`` assignments (YAML values) to ``config`` in place; the keys must exist."""
+    """
+    Apply ``a.b=value`` assignments (YAML values) to ``config`` in place.
+
+    The keys must exist; the ``model`` section takes all that its network takes.
+    """
     for assignment in assignments:
         key, _, value = assignment.partition('=')
         *parents, last = key.split('.')
         section = config
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
+        if not isinstance(section, dict) or (last not in section and parents != ['model']):
             raise MtError(f"'{key}' is not a key of this experiment")
         section[last] = yaml.safe_load(value)
 
@@ -140,6 +144,25 @@ def build_module(config):
     )
 
 
+def load_weights(module, path):
+    """
+    Start a module from the weights of another run that fit it; says which modules keep their random ones.
+
+    :raises MtError: there is no such checkpoint, or nothing in it fits.
+    """
+    if not Path(path).is_file():
+        raise MtError(f'{path} does not exist; --init takes a checkpoint that train wrote')
+    given = torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+    own = module.state_dict()
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise MtError(f'{path} holds no weights of this network')
+    module.load_state_dict(fitting, strict=False)
+    fresh = sorted({'.'.join(key.split('.')[1:3]) for key in own if key not in fitting})
+    if fresh:
+        print(f'not in {path}, so random: {", ".join(fresh)}')
+
+
 def train(config, data, pretrained, output, init=None, cache=None, stop_after=None):
     """
     Run an experiment; goes on from ``output/last.ckpt`` where there is one.
@@ -174,9 +197,7 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
 
     module = build_module(config)
     if init:
-        module.load_state_dict(
-            torch.load(init, map_location='cpu', weights_only=False)['state_dict'], strict=False
-        )
+        load_weights(module, init)
     elif not last.is_file():
         rng = np.random.default_rng(config['seed'])
         views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(60)]
