@@ -93,7 +93,7 @@ def summary(names, size):
     rows = {}
     for name in names or sorted(path.stem for path in CONFIGS.glob('*.yaml')):
         config = load_config(name)
-        if config['architecture'] not in NETWORKS:
+        if config.get('architecture') not in NETWORKS:
             if every:
                 continue
             raise MtError(f"'{name}' is not an experiment of a network for images")

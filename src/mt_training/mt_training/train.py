@@ -22,6 +22,7 @@ from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images
 from mt_training.module import MultiTaskModule
 
 CONFIGS = Path(__file__).parent / 'configs'
+START_VIEWS = 60  # views of each set from which a network starts what can start from images
 IMITATED = 32  # views on which an encoder learns to imitate the larger one it is made from
 
 
@@ -200,7 +201,7 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
         load_weights(module, init)
     elif not last.is_file():
         rng = np.random.default_rng(config['seed'])
-        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(60)]
+        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(START_VIEWS)]
         views = [torch.from_numpy(view[None].astype(np.float32)) for view in views]
         step = -(-len(views) // IMITATED)
         module.net.load_pretrained(pretrained, views[::step])

@@ -46,12 +46,11 @@ class ResNet50(nn.Module):
     :ivar channels: channels of the returned feature maps, strides 2, 4, 8, 16 and 32.
     """
 
-    channels = (64, *(width * EXPANSION for width in WIDTHS))
-
     def __init__(self):
         """Make the network with random weights."""
         super().__init__()
         self.scale = ImageNetScale()
+        self.channels = (64, *(width * EXPANSION for width in WIDTHS))
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
         inputs = 64
         for number, (depth, width) in enumerate(zip(DEPTHS, WIDTHS, strict=True), 1):
