@@ -63,9 +63,9 @@ def summarise(architecture, model, size):
     :param architecture: see :func:`mt_training.models.build_network`.
     :param model: the experiment's section of that name.
     :param size: (width, height) in pixels.
-    :return: dict ``parameters``, ``encoder_parameters``, ``multiply_adds`` (of convolutions and matrix products),
-        ``activation_bytes`` (float32; the most that is alive at once in a forward pass, image included, weights
-        not), ``tasks``.
+    :return: dict ``parameters``, ``encoder_parameters``, ``multiply_adds`` (of convolutions and matrix
+        products), ``activation_bytes`` (float32; the most that is alive at once in a forward pass, image
+        included, weights not), ``tasks``.
     """
     with torch.device('meta'):
         net = build_network(architecture, **model).eval()
@@ -104,8 +104,8 @@ def summary(names, size):
 def table(rows, size):
     """Format the summary as Markdown."""
     lines = [
-        f'| model at {size[0]}x{size[1]} | parameters (M) | of these encoder | multiply-adds (G) | activations (MB) '
-        '| tasks |',
+        f'| model at {size[0]}x{size[1]} | parameters (M) | of these encoder | multiply-adds (G) '
+        '| activations (MB) | tasks |',
         '|---|---|---|---|---|---|',
     ]
     for name, row in rows.items():

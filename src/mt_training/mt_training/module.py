@@ -13,6 +13,20 @@ from mt_training.losses.places import info_nce
 from mt_training.losses.segmentation import cross_entropy
 from mt_training.models import build_network
 
+# loss → the task whose output it needs
+NEEDS = {
+    'segmentation': 'segmentation',
+    'depth': 'depth',
+    'keypoints': 'keypoints',
+    'keypoint_score': 'keypoints',
+    'keypoint_location': 'keypoints',
+    'keypoint_triplet': 'keypoints',
+    'descriptors': 'keypoints',
+    'place': 'global_descriptor',
+}
+KP2D = ('keypoint_score', 'keypoint_location', 'keypoint_triplet')
+AUXILIARY_WEIGHT = 0.4  # of auxiliary segmentation heads, where loss_weights.auxiliary does not say
+
 
 class MultiTaskModule(lightning.LightningModule):
     """
@@ -26,7 +40,7 @@ class MultiTaskModule(lightning.LightningModule):
     :param architecture: see :func:`mt_training.models.build_network`.
     :param model: the experiment's section of that name.
     :param optimizer: ``lr`` of the heads, ``encoder_lr``, ``weight_decay``, ``warmup`` (steps).
-    :param loss_weights: weight per loss.
+    :param loss_weights: weight per loss; what has none is neither computed nor trained.
     :param max_steps: length of the cosine schedule.
     :param class_weights: per segmentation class, or None.
     :param neighbours: dict set → ids this close are never negatives.
@@ -55,6 +69,16 @@ class MultiTaskModule(lightning.LightningModule):
         self.neighbours, self.kp2d = neighbours or {}, kp2d or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer('class_weights', weights, persistent=False)
+
+    @property
+    def tasks(self):
+        """Tasks that anything trains, in the order of the network's."""
+        wanted = {NEEDS.get(key) for key, weight in self.loss_weights.items() if weight}
+        return tuple(task for task in self.net.tasks if task in wanted)
+
+    def wants(self, loss):
+        """Tell whether a loss counts in this experiment."""
+        return bool(self.loss_weights.get(loss)) and NEEDS[loss] in self.tasks
 
     def configure_optimizers(self):
         """AdamW, the encoder at its own rate, linear warm-up and a cosine to 2 %."""
@@ -89,7 +113,9 @@ class MultiTaskModule(lightning.LightningModule):
         if 'dense' in batch:
             losses = self.dense_losses(batch['dense'], figures)
             places += [losses.pop('place')] if 'place' in losses else []
-        for name, part in batch['places'].items() if 'global_descriptor' in self.net.tasks else ():
+        for name, part in batch['places'].items():
+            if not self.wants('place'):
+                break
             size = part['images'].shape[0]
             found = self.net.place_descriptor(self.views(part['images']))
             loss, recall = info_nce(found[:size], found[size:], part['place'], self.neighbours.get(name, 0))
@@ -107,31 +133,37 @@ class MultiTaskModule(lightning.LightningModule):
     def dense_losses(self, batch, figures):
         """Return the losses, by task, of the pairs of the dense sets; add to ``figures``."""
         size = len(batch['sets'])
-        out = self.net(self.views(batch['images']), self.net.tasks)
+        out = self.net(self.views(batch['images']), self.tasks)
         labels, depth, cells = (
             batch[key].transpose(0, 1).flatten(0, 1) for key in ('labels', 'depth', 'cells')
         )
         losses = {}
-        if 'segmentation' in out:
-            losses['segmentation'] = cross_entropy(out['segmentation'], labels, self.class_weights)
-        if 'auxiliary_segmentation' in out:
-            found = [cross_entropy(x, labels, self.class_weights) for x in out['auxiliary_segmentation']]
-            losses['auxiliary'] = sum(found) / len(found)
-        if 'keypoints' in out:
+        if self.wants('segmentation'):
+            losses['segmentation'] = self.segmentation_loss(out, labels)
+        if self.wants('keypoints') and 'keypoints' in out:
             losses['keypoints'] = cell_cross_entropy(out['keypoints'], cells)
+        if self.wants('descriptors'):
             maps, stride = out['descriptors'], labels.shape[-1] // out['descriptors'].shape[-1]
             first = sample_descriptors(maps[:size], batch['points'][:, 0], stride)
             second = sample_descriptors(maps[size:], batch['points'][:, 1], stride)
             losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
-        if 'keypoint_scores' in out:
+        if 'keypoint_scores' in out and any(self.wants(loss) for loss in KP2D):
             found, more = kp2d_losses(out, batch, labels.shape[:0:-1], **self.kp2d)
-            losses.update(found)
+            losses.update({key: value for key, value in found.items() if self.wants(key)})
             figures.update(more)
-        if 'log_depth' in out:
+        if self.wants('depth'):
             losses['depth'] = self.depth_loss(out['log_depth'], depth, batch['sets'], figures)
-        if 'global_descriptor' in out:
+        if self.wants('place'):
             losses['place'], figures['recall'] = self.place_loss(out['global_descriptor'], batch)
         return losses
+
+    def segmentation_loss(self, out, labels):
+        """Loss of the head and, where the network has them, of the auxiliary heads."""
+        loss = cross_entropy(out['segmentation'], labels, self.class_weights)
+        weight = self.loss_weights.get('auxiliary', AUXILIARY_WEIGHT)
+        for logits in out.get('auxiliary_segmentation', []):
+            loss = loss + weight * cross_entropy(logits, labels, self.class_weights)
+        return loss
 
     @staticmethod
     def depth_loss(log_depth, depth, sets, figures):
@@ -162,9 +194,6 @@ class MultiTaskModule(lightning.LightningModule):
                 'a step of the schedule has no set from which this network can learn '
                 f'({", ".join(self.net.tasks)})'
             )
-        missing = [key for key in losses if key not in self.loss_weights]
-        if missing:
-            raise MtError(f"loss_weights has no weight for '{missing[0]}', which this network learns")
         total = sum(self.loss_weights[key] * value for key, value in losses.items())
         for key, value in {**losses, **figures}.items():
             self.log(key, value.detach(), batch_size=1)
@@ -187,8 +216,7 @@ class MultiTaskModule(lightning.LightningModule):
                 labels[known] * count + prediction[known], minlength=count * count
             ).reshape(count, count)
         else:
-            target = at_stride(batch['depth'], out['log_depth'])
-            known = torch.isfinite(target)
+            target, known = at_stride(batch['depth'], out['log_depth'])
             predicted = out['log_depth'][:, 0].exp()
             self.depth_errors.append(((predicted - target).abs() / target)[known].mean())
 

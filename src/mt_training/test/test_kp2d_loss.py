@@ -103,28 +103,24 @@ def batch(shift):
 
 
 def test_a_perfect_network_has_next_to_no_loss():
-    losses, figures = kp2d_losses(perfect_output(8), batch(8), (64, 32), contrast=0)
+    losses, figures = kp2d_losses(perfect_output(8), batch(8), (64, 32))
     assert losses['keypoint_location'] < 1e-4 and abs(losses['keypoint_score']) < 1e-6
-    assert losses['descriptors'] < 0.02 and figures['associated'] == 1 and figures['hardest'] > 0.9
-    worse, _ = kp2d_losses(perfect_output(8), batch(6), (64, 32), contrast=0)
+    assert losses['keypoint_triplet'] < 0.02 and figures['associated'] == 1 and figures['hardest'] > 0.9
+    worse, _ = kp2d_losses(perfect_output(8), batch(6), (64, 32))
     assert worse['keypoint_location'].item() == pytest.approx(2, abs=1e-4)
-    assert worse['descriptors'] > losses['descriptors']
+    assert worse['keypoint_triplet'] > losses['keypoint_triplet']
 
 
 def test_pairs_without_a_homography_teach_descriptors_alone():
     given = batch(8)
     given['homography'][:] = float('nan')
-    losses, figures = kp2d_losses(perfect_output(8), given, (64, 32), contrast=0)
+    losses, figures = kp2d_losses(perfect_output(8), given, (64, 32))
     assert losses['keypoint_location'] == 0 and losses['keypoint_score'] == 0
-    assert losses['descriptors'] < 0.05 and figures['hardest'] > 0.9
+    assert losses['keypoint_triplet'] < 0.05 and figures['hardest'] > 0.9
 
 
-def test_contrast_tells_collapsed_descriptors_apart():
+def test_collapsed_descriptors_stay_at_the_margin():
     out = perfect_output(8)
     out['descriptors'] = torch.ones_like(out['descriptors'])
-    alone, _ = kp2d_losses(out, batch(8), (64, 32), contrast=0)
-    with_contrast, _ = kp2d_losses(out, batch(8), (64, 32), contrast=1)
-    assert alone['descriptors'].item() == pytest.approx(0.2, abs=0.01), 'equal distances: the margin'
-    # all of 20 points are equally likely
-    added = with_contrast['descriptors'] - alone['descriptors']
-    assert added.item() == pytest.approx(math.log(20), abs=1e-3)
+    losses, figures = kp2d_losses(out, batch(8), (64, 32))
+    assert losses['keypoint_triplet'].item() == pytest.approx(0.2, abs=0.01) and figures['hardest'] < 0.1

@@ -8,7 +8,6 @@ torch = pytest.importorskip('torch', reason='needs the training environment: ./m
 pytest.importorskip('lightning', reason='needs the training environment: ./mt build --training')
 
 from miniature import write_data  # noqa: E402
-
 from mt_perception.errors import MtError  # noqa: E402
 from mt_perception.inference.contract import read_model  # noqa: E402
 from mt_training.export import export_raw, load_net  # noqa: E402
@@ -149,7 +148,3 @@ def test_a_schedule_without_anything_to_learn_is_an_error(data, tmp_path):
     config['schedule'] = [['places']]
     with pytest.raises(MtError, match='can learn'):
         train(config, data, data / 'pretrained', tmp_path, cache=data / 'cache')
-    config = tiny('fastsegnet')
-    config['loss_weights'] = {'segmentation': 1.0}
-    with pytest.raises(MtError, match="no weight for 'auxiliary'"):
-        train(config, data, data / 'pretrained', tmp_path / 'other', cache=data / 'cache')

@@ -19,7 +19,7 @@ from mt_training.models.network import TASKS  # noqa: E402
 from mt_training.models.places import ConvApPlaces, NetVladPlaces  # noqa: E402
 from mt_training.models.raw import RawNet  # noqa: E402
 from mt_training.models.resnet import ResNet50  # noqa: E402
-from mt_training.module import MultiTaskModule  # noqa: E402
+from mt_training.module import KP2D, NEEDS, MultiTaskModule  # noqa: E402
 from mt_training.train import CONFIGS, load_config, override  # noqa: E402
 
 MAPS = {'segmentation': 'segmentation', 'depth': 'log_depth', 'global_descriptor': 'global_descriptor'}
@@ -30,11 +30,7 @@ VARIANTS = [(name, {}) for name in NETWORKS] + [
     ('kp2dtiny-n', {'decoders': 'fused', 'tasks': ['keypoints']}),
     ('kp2dtiny-mcu', {'decoders': 'fused', 'tasks': ['segmentation', 'keypoints', 'depth']}),
 ]
-WEIGHTS = dict.fromkeys(
-    ('segmentation', 'auxiliary', 'depth', 'keypoints', 'descriptors', 'place')
-    + ('keypoint_score', 'keypoint_location'),
-    1.0,
-)
+WEIGHTS = dict.fromkeys(NEEDS, 1.0)
 
 
 def count(module):
@@ -105,13 +101,31 @@ def test_every_parameter_learns_from_a_batch_with_all_labels(name, changes, monk
     expected = set(module.net.tasks) - {'global_descriptor', 'keypoints'}
     expected |= {'place'} if 'global_descriptor' in module.net.tasks else set()
     if 'keypoints' in module.net.tasks:
-        own = {'keypoints'} if name.startswith('mtnet') else {'keypoint_score', 'keypoint_location'}
-        expected |= own | {'descriptors'}
-    assert set(losses) - {'auxiliary'} == expected
-    assert ('auxiliary' in losses) == (name in ('mtan', 'fastsegnet'))
+        expected |= ({'keypoints'} if name.startswith('mtnet') else set(KP2D)) | {'descriptors'}
+    assert set(losses) == expected
     sum(losses.values()).backward()
     idle = [n for n, p in module.net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert idle == []
+
+
+def test_auxiliary_heads_weigh_as_much_as_the_experiment_says():
+    torch.manual_seed(0)
+    found = []
+    for weight in (0.0, 0.5, 1.0):
+        torch.manual_seed(0)
+        weights = {'segmentation': 1.0, 'auxiliary': weight}
+        module = MultiTaskModule('fastsegnet', {'classes': 11, 'dropout': 0.0}, {}, weights, 1)
+        assert module.tasks == ('segmentation',)
+        found.append(module.losses({'dense': batch_of_pairs(), 'places': {}})[0]['segmentation'])
+    assert (
+        found[2] - found[1] == pytest.approx((found[1] - found[0]).item(), rel=1e-3) and found[1] > found[0]
+    )
+
+
+def test_what_has_no_weight_does_not_train():
+    module = MultiTaskModule('kp2dtiny-n', {'classes': 11}, {}, {'depth': 1.0}, 1)
+    losses, _ = module.losses({'dense': batch_of_pairs(), 'places': {}})
+    assert set(losses) == {'depth'} and module.tasks == ('depth',)
 
 
 def test_mtnet_small_is_the_network_its_checkpoints_are_of():
@@ -264,7 +278,7 @@ def test_every_experiment_builds_its_network_and_weighs_its_losses():
         assert net.classes in (0, len(config['classes'])), path
         used = {name for step in config['schedule'] for name in step}
         assert used <= set(config['sets']), path
-        own = {'keypoints'} if isinstance(net, MtNet) else {'keypoint_score', 'keypoint_location'}
+        own = {'keypoints'} if isinstance(net, MtNet) else set(KP2D)
         learned = {
             'segmentation': {'segmentation'},
             'depth': {'depth'},

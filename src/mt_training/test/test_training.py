@@ -9,7 +9,6 @@ torch = pytest.importorskip('torch', reason='needs the training environment: ./m
 pytest.importorskip('lightning', reason='needs the training environment: ./mt build --training')
 
 from miniature import write_data  # noqa: E402
-
 from mt_training.export import load_net  # noqa: E402
 from mt_training.export import main as export_main  # noqa: E402
 from mt_training.train import load_config, main  # noqa: E402

@@ -22,8 +22,9 @@ def sample_descriptors(descriptors, points, stride=4):
     """
     Sample a map at pixels and normalise.
 
-    :param descriptors: [B,D,H/stride,W/stride].
+    :param descriptors: [B,D,H/s,W/s].
     :param points: [B,P,2] pixels of the H×W image.
+    :param stride: s.
     :return: [B,P,D] unit length.
     """
     size = points.new_tensor([descriptors.shape[-1] * stride, descriptors.shape[-2] * stride])

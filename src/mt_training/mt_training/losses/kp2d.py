@@ -9,7 +9,7 @@ to the point of the second that lies nearest to where the homography takes it.
 import torch
 import torch.nn.functional as F
 
-from mt_training.losses.keypoints import dual_softmax, sample_descriptors
+from mt_training.losses.keypoints import sample_descriptors
 
 ASSOCIATION = 4.0  # pixels; points farther apart than this are not the same
 MARGIN = 0.2  # of the triplet loss, between distances of unit vectors
@@ -109,22 +109,20 @@ def descriptor_triplet(first, second, positions, valid, margin=MARGIN, relax=REL
     return loss[valid].mean(), (positive > negative)[valid].float().mean()
 
 
-def kp2d_losses(out, batch, size, association=ASSOCIATION, margin=MARGIN, relax=RELAX, contrast=1.0):
+def kp2d_losses(out, batch, size, association=ASSOCIATION, margin=MARGIN, relax=RELAX):
     """
     Return the keypoint losses of a batch of pairs.
 
     Pairs with a homography train scores, offsets and, at the points found, descriptors; other pairs train
     descriptors at the labelled correspondences. The hardest negatives alone can draw all descriptors together
-    before they tell anything apart, where the triplet loss stays at its margin; the contrast of all labelled
-    correspondences prevents that.
+    before they tell anything apart, where the triplet loss stays at its margin: train them with a loss that
+    looks at all negatives (:func:`mt_training.losses.keypoints.dual_softmax`) beside it.
 
     :param out: the network's output on the first views of all pairs, then the second ones: [2B,…].
     :param batch: ``homography`` [B,3,3] (NaN: the views are not related by one), ``points`` [B,2,P,2],
         ``points_valid`` [B,P].
     :param size: (width, height) of the views in pixels.
-    :param contrast: weight of :func:`dual_softmax` at the labelled correspondences, added to the triplet loss; 0
-        is KP2D's loss alone.
-    :return: (dict ``keypoint_score``, ``keypoint_location``, ``descriptors``: scalars, dict of figures).
+    :return: (dict ``keypoint_score``, ``keypoint_location``, ``keypoint_triplet``: scalars, dict of figures).
     """
     count = len(batch['points'])
     with torch.autocast(out['keypoint_scores'].device.type, enabled=False):
@@ -149,10 +147,6 @@ def kp2d_losses(out, batch, size, association=ASSOCIATION, margin=MARGIN, relax=
             second = sample_descriptors(descriptors[both[1]][rows], where, stride)
             triplets.append(descriptor_triplet(first, second, target, valid, margin, relax))
         losses = {'keypoint_score': score, 'keypoint_location': location}
-        losses['descriptors'] = sum(loss for loss, _ in triplets) / len(triplets)
+        losses['keypoint_triplet'] = sum(loss for loss, _ in triplets) / len(triplets)
         figures = {'associated': rate, 'hardest': sum(part for _, part in triplets) / len(triplets)}
-        points = batch['points']
-        first, second = (sample_descriptors(descriptors[s], points[:, i], stride) for i, s in enumerate(both))
-        loss, figures['match'] = dual_softmax(first, second, batch['points_valid'])
-        losses['descriptors'] = losses['descriptors'] + contrast * loss
     return losses, figures

@@ -83,8 +83,8 @@ def imitate(block, full, pairs):
     Give a block with fewer hidden channels the weights with which it does best what a full one does.
 
     Kept are the hidden channels that change the full block's output most; the projection is then fitted to
-    that output by least squares, which also makes up for what earlier blocks lost (He et al., "Channel Pruning
-    for Accelerating Very Deep Neural Networks", 2017, section 3.1).
+    that output by least squares, which also makes up for what earlier blocks lost (He et al., "Channel
+    Pruning for Accelerating Very Deep Neural Networks", 2017, section 3.1).
 
     :param block: :class:`InvertedResidual` to set.
     :param full: the pre-trained one.
