@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+import yaml
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -82,20 +83,27 @@ def summarise(architecture, model, size):
     }
 
 
+def experiments():
+    """Return the names of the package's experiments that train a network for images."""
+    found = []
+    for path in sorted(CONFIGS.glob('*.yaml')):
+        content = yaml.safe_load(path.read_text())
+        if isinstance(content, dict) and content.get('architecture') in NETWORKS:
+            found.append(path.stem)
+    return found
+
+
 def summary(names, size):
     """
     Summarise experiments.
 
-    :param names: names of experiments; empty: all of the package that train a network for images.
+    :param names: names of experiments; empty: all of the package.
     :return: dict name → see :func:`summarise`.
     """
-    every = not names
     rows = {}
-    for name in names or sorted(path.stem for path in CONFIGS.glob('*.yaml')):
+    for name in names or experiments():
         config = load_config(name)
-        if config.get('architecture') not in NETWORKS:
-            if every:
-                continue
+        if config['architecture'] not in NETWORKS:
             raise MtError(f"'{name}' is not an experiment of a network for images")
         rows[name] = summarise(config['architecture'], config['model'], size)
     return dict(sorted(rows.items(), key=lambda item: item[1]['multiply_adds']))

@@ -11,6 +11,7 @@ pytest.importorskip('lightning', reason='needs the training environment: ./mt bu
 from torch import nn  # noqa: E402
 
 from mt_perception.errors import MtError  # noqa: E402
+from mt_training.benchmark import experiments  # noqa: E402
 from mt_training.models import NETWORKS, build_network  # noqa: E402
 from mt_training.models.mobilenet_v2 import EXPANSION, MobileNetV2  # noqa: E402
 from mt_training.models.mobilenet_v3 import MobileNetV3  # noqa: E402
@@ -20,7 +21,7 @@ from mt_training.models.places import ConvApPlaces, NetVladPlaces  # noqa: E402
 from mt_training.models.raw import RawNet  # noqa: E402
 from mt_training.models.resnet import ResNet50  # noqa: E402
 from mt_training.module import KP2D, NEEDS, MultiTaskModule  # noqa: E402
-from mt_training.train import CONFIGS, load_config, override  # noqa: E402
+from mt_training.train import load_config, override  # noqa: E402
 
 MAPS = {'segmentation': 'segmentation', 'depth': 'log_depth', 'global_descriptor': 'global_descriptor'}
 VARIANTS = [(name, {}) for name in NETWORKS] + [
@@ -268,10 +269,8 @@ def test_what_a_network_cannot_be_is_one_sentence(name, changes, sentence):
 
 def test_every_experiment_builds_its_network_and_weighs_its_losses():
     names = set()
-    for path in CONFIGS.glob('*.yaml'):
-        config = load_config(path.stem)
-        if config.get('architecture') not in NETWORKS:
-            continue
+    for path in experiments():
+        config = load_config(path)
         names.add(config['architecture'])
         with torch.device('meta'):
             net = build_network(config['architecture'], **config['model'])
