@@ -117,7 +117,8 @@ def test_auxiliary_heads_weigh_as_much_as_the_experiment_says():
         weights = {'segmentation': 1.0, 'auxiliary': weight}
         module = MultiTaskModule('fastsegnet', {'classes': 11, 'dropout': 0.0}, {}, weights, 1)
         assert module.tasks == ('segmentation',)
-        found.append(module.losses({'dense': batch_of_pairs(), 'places': {}})[0]['segmentation'])
+        losses, _ = module.losses({'dense': batch_of_pairs(), 'places': {}})
+        found.append(losses['segmentation'].item())
     assert (
         found[2] - found[1] == pytest.approx((found[1] - found[0]).item(), rel=1e-3) and found[1] > found[0]
     )
