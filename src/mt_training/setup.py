@@ -8,7 +8,7 @@ setup(
     name=package_name,
     version='0.1.0',
     packages=find_packages(exclude=['test', 'test.*']),
-    package_data={package_name: ['configs/*.yaml']},
+    package_data={package_name: ['configs/*.yaml', 'weights/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
@@ -26,8 +26,10 @@ setup(
     entry_points={
         'console_scripts': [
             'benchmark = mt_training.benchmark:main',
+            'convert_mapillary = mt_training.convert_mapillary:main',
             'evaluate = mt_training.evaluation.cli:main',
             'export = mt_training.export:main',
+            'pseudo_label = mt_training.pseudo_label:main',
             'train = mt_training.train:main',
         ],
     },

@@ -20,6 +20,7 @@ from mt_perception.inference.contract import METADATA_KEY, ModelMetadata
 from mt_training.deploy import DeployedNet
 from mt_training.models import build_network
 from mt_training.models.raw import RawNet
+from mt_training.weights import save_weights
 
 OPSET = 17
 MULTIPLE = 32  # pixels; width and height of the input are multiples of it
@@ -323,6 +324,7 @@ def main(argv=None):
         '--raw', action='store_true', help='only the layers, no post-processing: for microcontrollers'
     )
     parser.add_argument('--image', help='image for the parity check')
+    parser.add_argument('--weights', help='also write the weights for training, a .npz file')
     parser.add_argument('--accuracy', help='JSON file of measured numbers to keep in the metadata')
     args = parser.parse_args(argv)
     try:
@@ -332,7 +334,10 @@ def main(argv=None):
             from mt_training.matcher.export import export_matcher, load_matcher
 
             config = read_config(args.checkpoint)
-            report = export_matcher(load_matcher(args.checkpoint, config), config, args.output, accuracy)
+            net = load_matcher(args.checkpoint, config)
+            report = export_matcher(net, config, args.output, accuracy)
+            if args.weights:
+                save_weights(net, args.weights)
             return _finish(args.output, report, args.half)
         net, config = load_net(args.checkpoint)
         if args.raw:
@@ -345,6 +350,8 @@ def main(argv=None):
 
             image = cv2.resize(read_rgb(args.image), size, interpolation=cv2.INTER_AREA)
         report = export(net, config, args.output, accuracy, size, image, args.fixed)
+        if args.weights:
+            save_weights(net, args.weights)
         return _finish(args.output, report, args.half)
     except MtError as error:
         print(f'export: {error}', file=sys.stderr)

@@ -45,6 +45,8 @@ class MultiTaskModule(lightning.LightningModule):
     :param class_weights: per segmentation class, or None.
     :param neighbours: dict set → ids this close are never negatives.
     :param freeze: the stem and this many encoder blocks keep their weights.
+    :param only: names of the parts of the network that are trained; all others keep their weights and their
+        statistics of batch norm. Empty: everything is trained.
     :param kp2d: parameters of :func:`mt_training.losses.kp2d.kp2d_losses`.
     """
 
@@ -58,6 +60,7 @@ class MultiTaskModule(lightning.LightningModule):
         class_weights=None,
         neighbours=None,
         freeze=0,
+        only=(),
         kp2d=None,
     ):
         """Make the network; weights are loaded by the caller."""
@@ -65,6 +68,9 @@ class MultiTaskModule(lightning.LightningModule):
         self.save_hyperparameters()
         self.net = build_network(architecture, **model)
         self.net.freeze_encoder(freeze)
+        self.kept = [part for name, part in self.net.named_children() if only and name not in only]
+        for part in self.kept:
+            part.requires_grad_(False)
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
         self.neighbours, self.kp2d = neighbours or {}, kp2d or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -88,8 +94,12 @@ class MultiTaskModule(lightning.LightningModule):
                 'params': [p for p in self.net.encoder.parameters() if p.requires_grad],
                 'lr': config['encoder_lr'],
             },
-            {'params': self.net.dense_parameters(), 'lr': config['lr']},
+            {
+                'params': [p for p in self.net.dense_parameters() if p.requires_grad],
+                'lr': config['lr'],
+            },
         ]
+        groups = [group for group in groups if group['params']]
         optimizer = torch.optim.AdamW(groups, weight_decay=config['weight_decay'])
 
         def rate(step):
@@ -100,6 +110,11 @@ class MultiTaskModule(lightning.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def on_train_epoch_start(self):
+        """Keep the statistics of batch norm of the parts that are not trained."""
+        for part in self.kept:
+            part.eval()
 
     def losses(self, batch):
         """

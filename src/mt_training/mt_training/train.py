@@ -18,8 +18,11 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQD
 from lightning.pytorch.loggers import CSVLogger
 
 from mt_perception.errors import MtError
+from mt_training.data.augment import view_sizes
+from mt_training.data.datasets_file import add_datasets_option
 from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images, open_folder, read_rgb
 from mt_training.module import MultiTaskModule
+from mt_training.weights import load_weights
 
 CONFIGS = Path(__file__).parent / 'configs'
 START_VIEWS = 60  # views of each set from which a network starts what can start from images
@@ -141,30 +144,30 @@ def build_module(config):
         config['class_weights'],
         neighbours,
         config['freeze_blocks'],
+        config['train_only'],
         config.get('kp2d'),
     )
 
 
-def load_weights(module, path):
+def start_from(net, init):
     """
-    Start a module from the weights of another run that fit it; says which modules keep their random ones.
+    Start a network from the weights of another that fit it; says which parts keep their random ones.
 
-    :raises MtError: there is no such checkpoint, or nothing in it fits.
+    :param init: see :func:`mt_training.weights.load_weights`.
+    :raises MtError: there are no such weights, or none fits.
     """
-    if not Path(path).is_file():
-        raise MtError(f'{path} does not exist; --init takes a checkpoint that train wrote')
-    given = torch.load(path, map_location='cpu', weights_only=False)['state_dict']
-    own = module.state_dict()
+    given, own = load_weights(init), net.state_dict()
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    missing = [key for key in own if key not in fitting]
     if not fitting:
-        raise MtError(f'{path} holds no weights of this network')
-    module.load_state_dict(fitting, strict=False)
-    fresh = sorted({'.'.join(key.split('.')[1:3]) for key in own if key not in fitting})
-    if fresh:
-        print(f'not in {path}, so random: {", ".join(fresh)}')
+        raise MtError(f"'{init}' is of another network: it has no {missing[0]}")
+    net.load_state_dict(fitting, strict=False)
+    if missing:
+        parts = sorted({'.'.join(key.split('.')[:2]) for key in missing})
+        print(f"'{init}' has no weights for {', '.join(parts)}; they start from random ones")
 
 
-def train(config, data, pretrained, output, init=None, cache=None, stop_after=None):
+def train(config, data, pretrained, output, init=None, cache=None, stop_after=None, datasets=None):
     """
     Run an experiment; goes on from ``output/last.ckpt`` where there is one.
 
@@ -172,9 +175,11 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     :param data: root folder of the data sets.
     :param pretrained: folder of the encoder's and the keypoint teacher's weights.
     :param output: folder for checkpoints, metrics and the data cache.
-    :param init: checkpoint whose weights (not optimizer state) to start from, or None for the encoder's.
+    :param init: weights to start from, see :func:`mt_training.weights.load_weights`; None for the encoder's.
     :param cache: folder of prepared data to share with other runs, default ``output/cache``.
     :param stop_after: end after this many epochs, leaving the rest for a later call.
+    :param datasets: a ``datasets.yaml`` for sets of kind ``dataset``; None: see
+        mt_training.data.datasets_file.
     :return: path of the last checkpoint.
     """
     output = Path(output)
@@ -182,23 +187,35 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     (output / 'config.yaml').write_text(yaml.safe_dump(config, sort_keys=False))
     lightning.seed_everything(config['seed'])
     cache = Path(cache) if cache else output / 'cache'
-    builder = SetBuilder(data, cache, Path(pretrained) / 'aliked-n16rot.pth', config['size'], config['focal'])
+    builder = SetBuilder(
+        data,
+        cache,
+        Path(pretrained) / 'aliked-n16rot.pth',
+        config['size'],
+        config['focal'],
+        config['classes'],
+        datasets,
+    )
     used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
     samplers = {name: builder.build(config['sets'][name]) for name in used}
     sizes = {name: config['sets'][name]['batch'] for name in used}
-    batches = Batches(samplers, config['schedule'], sizes, config['seed'])
+    scales = config.get('view_scales')
+    views = view_sizes(config['size'], scales) if scales else None
+    batches = Batches(samplers, config['schedule'], sizes, config['seed'], views)
     last = output / 'last.ckpt'
     numbers = EpochNumbers(config['steps_per_epoch'], last)
     loader = torch.utils.data.DataLoader(
         batches, sampler=numbers, batch_size=None, num_workers=1, prefetch_factor=3
     )
-    validation = torch.utils.data.DataLoader(
-        Validation(config['validation'], data, cache, config['focal']), batch_size=None
-    )
+    watched = config['validation']
+    plain = {name: section for name, section in watched.items() if 'dataset' not in section}
+    parts = [Validation(plain, data, cache, config['focal'])]
+    parts += [builder.validation(section) for section in watched.values() if 'dataset' in section]
+    validation = torch.utils.data.DataLoader(torch.utils.data.ConcatDataset(parts), batch_size=None)
 
     module = build_module(config)
     if init:
-        load_weights(module, init)
+        start_from(module.net, init)
     elif not last.is_file():
         rng = np.random.default_rng(config['seed'])
         views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(START_VIEWS)]
@@ -234,10 +251,13 @@ def main(argv=None):
     parser.add_argument(
         '--config', default='mtnet_small', help='experiment: a name in configs/ or a YAML file'
     )
-    parser.add_argument('--data', required=True, help='root folder of the data sets')
+    parser.add_argument('--data', help='root folder of the data sets that an experiment names by folder')
+    add_datasets_option(parser)
     parser.add_argument('--pretrained', required=True, help='folder of encoder and teacher weights')
     parser.add_argument('--output', required=True, help='folder for checkpoints and metrics')
-    parser.add_argument('--init', help='checkpoint whose weights to start from')
+    parser.add_argument(
+        '--init', help='weights to start from: a checkpoint, or a shipped model such as mtnet_small'
+    )
     parser.add_argument('--keypoints', help='matcher: checkpoint of the network whose keypoints it matches')
     parser.add_argument('--cache', help='data cache to share with other runs (default: OUT/cache)')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads (0: all)')
@@ -257,7 +277,14 @@ def main(argv=None):
             last = train_matcher(config, args.data, args.pretrained, args.output, args.keypoints, args.cache)
         else:
             last = train(
-                config, args.data, args.pretrained, args.output, args.init, args.cache, args.stop_after
+                config,
+                args.data,
+                args.pretrained,
+                args.output,
+                args.init,
+                args.cache,
+                args.stop_after,
+                args.datasets,
             )
     except MtError as error:
         print(f'train: {error}', file=sys.stderr)

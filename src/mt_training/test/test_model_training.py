@@ -137,7 +137,7 @@ def test_a_run_starts_from_the_weights_of_another_that_fit(data, tmp_path, capsy
         torch.testing.assert_close(after.encoder.state_dict()[key], value, rtol=0, atol=1e-6, msg=key)
     name = 'decoders.segmentation+descriptors+depth.heads.segmentation.weight'
     assert not torch.allclose(after.state_dict()[name], before.state_dict()[name], atol=1e-6)
-    with pytest.raises(MtError, match='does not exist'):
+    with pytest.raises(MtError, match='neither a file nor'):
         train(other, data, data / 'pretrained', tmp_path / 'third', tmp_path / 'no.ckpt', data / 'cache')
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
@@ -12,6 +13,7 @@ from miniature import write_data  # noqa: E402
 from mt_training.export import load_net  # noqa: E402
 from mt_training.export import main as export_main  # noqa: E402
 from mt_training.train import load_config, main  # noqa: E402
+from mt_training.weights import load_weights  # noqa: E402
 
 EPOCHS = 2
 
@@ -115,6 +117,28 @@ def test_the_trained_network_exports(run, tmp_path):
     types = {v.name: v.type.tensor_type.elem_type for v in (*half.graph.input, *half.graph.output)}
     assert types['image'] == onnx.TensorProto.UINT8
     assert types['depth'] == onnx.TensorProto.FLOAT, 'outputs keep their types'
+
+
+def test_weights_for_training_are_those_of_the_checkpoint(run, experiment, data, tmp_path):
+    """What export --weights writes, train --init takes; another network's are refused."""
+    path = tmp_path / 'tiny.npz'
+    words = ['--checkpoint', str(run / 'last.ckpt'), '--output', str(tmp_path / 'tiny.onnx')]
+    assert export_main([*words, '--size', '64x64', '--weights', str(path)]) == 0
+    kept, expected = load_weights(path), weights(run)
+    assert kept.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    assert main([*arguments(experiment, data, tmp_path / 'more'), '--init', str(path), 'epochs=1']) == 0
+
+
+def test_weights_of_another_network_are_refused(experiment, data, tmp_path, capsys):
+    path = tmp_path / 'other.npz'
+    np.savez(path, a=np.zeros(3, np.float16))
+    assert main([*arguments(experiment, data, tmp_path), '--init', str(path)]) == 1
+    assert 'is of another network' in capsys.readouterr().err
+    path.write_bytes(b'nothing')
+    assert main([*arguments(experiment, data, tmp_path), '--init', str(path)]) == 1
+    assert 'holds no weights' in capsys.readouterr().err
 
 
 def test_the_matcher_trains_and_exports(run, data, tmp_path):

@@ -1,7 +1,8 @@
 """
 The training sets of an experiment, by name, and the batches drawn from them.
 
-A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``.
+A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``. ``kind: dataset``
+takes any set of the registry by name; see ``configs/example_datasets.yaml``.
 """
 
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 import torch
 
 from mt_perception.errors import MtError
+from mt_training.data.class_map import normalise
+from mt_training.data.datasets_file import Datasets
 from mt_training.data.frames import cached_frames
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
+from mt_training.data.registry_sets import build_set, build_validation
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
 
 
@@ -57,22 +61,44 @@ class SetBuilder:
     :param teacher: weights of the keypoint teacher; not needed where ``teacher_every`` is 0.
     :param size: (width, height) of the dense views.
     :param focal: canonical focal length in pixels.
+    :param classes: class names of the experiment; needed by ``kind: dataset`` with segmentation.
+    :param datasets: a ``datasets.yaml``; None: the one of the environment or the current folder.
     """
 
-    def __init__(self, data, cache, teacher, size, focal):
+    def __init__(self, data, cache, teacher, size, focal, classes=None, datasets=None):
         """Keep where things are."""
-        self.data, self.cache, self.teacher = Path(data), Path(cache), teacher
-        self.size, self.focal = tuple(size), focal
+        self.data, self.cache, self.teacher = None if data is None else Path(data), Path(cache), teacher
+        self.size, self.focal, self.datasets_path = tuple(size), focal, datasets
+        self.classes, self._datasets = None if classes is None else list(classes), None
+        self.sky = 0  # CamVid's
+        if self.classes is not None:
+            names = [normalise(name) for name in self.classes]
+            self.sky = names.index('sky') if 'sky' in names else None
+
+    @property
+    def datasets(self):
+        """The user's data sets, read when one is asked for."""
+        if self._datasets is None:
+            self._datasets = Datasets(self.datasets_path)
+        return self._datasets
 
     def build(self, section):
         """Return the sampler described by ``section`` (its key ``kind`` names the method)."""
         kind = section['kind']
-        maker = getattr(self, f'_{kind}', None)
+        kinds = (
+            'dataset',
+            'labelled_images',
+            'images',
+            'rgbd',
+            'rendered',
+            'place_folders',
+            'place_sequence',
+        )
+        maker = getattr(self, f'_{kind}', None) if kind in kinds else None
         if maker is None:
-            kinds = sorted(n[1:] for n in dir(self) if n.startswith('_') and not n.startswith('__'))
-            raise MtError(
-                f"unknown kind of set '{kind}'; known: {', '.join(k for k in kinds if k[0] != 'k')}"
-            )
+            raise MtError(f"unknown kind of set '{kind}'; known: {', '.join(kinds)}")
+        if kind != 'dataset' and self.data is None:
+            raise MtError(f"a set of kind '{kind}' is found below the data root; give it with --data")
         return maker(section)
 
     def _keypoints(self, paths, every):
@@ -99,7 +125,7 @@ class SetBuilder:
         keypoints = self._keypoints(paths, section['teacher_every'])
         images = [read_rgb(p) for p in paths]
         return HomographyPairs(
-            images, labels, keypoints, self.size, tuple(section['scale']), section['second']
+            images, labels, keypoints, self.size, tuple(section['scale']), section['second'], self.sky
         )
 
     def _images(self, section):
@@ -113,6 +139,7 @@ class SetBuilder:
             self.size,
             tuple(section['scale']),
             section['second'],
+            self.sky,
         )
 
     def _rgbd(self, section):
@@ -126,14 +153,15 @@ class SetBuilder:
             label_images(
                 [paths[i] for i in indices][::every], self.teacher, self.cache / 'teacher', max_size=800
             )
-        for frame, index in zip(frames, indices, strict=True):
+        for frame in frames:
+            index = indices[frame['index']]
             kept = cache_path(self.cache / 'teacher', paths[index])
             if kept.is_file():
                 xy, scores = load_keypoints(self.cache / 'teacher', paths[index])
                 ratio = frame['image'].shape[1] / 640
                 frame['keypoints'] = ((xy + 0.5) * ratio - 0.5, scores)
         gap = max(1, section['gap'] // section['frames'][2])
-        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+        return self._rgbd_pairs(frames, section, gap)
 
     def _rendered(self, section):
         """Frames of the project's own rendered worlds, one group per seed."""
@@ -152,7 +180,20 @@ class SetBuilder:
                     label_frames(name, world[::every], self.teacher, self.cache / 'teacher')
                 frames += world
         gap = max(1, section['gap'] // section['step'])
-        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+        return self._rgbd_pairs(frames, section, gap)
+
+    def _rgbd_pairs(self, frames, section, gap):
+        return RgbdPairs(
+            frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'], self.sky
+        )
+
+    def _dataset(self, section):
+        """Any set of the registry: ``dataset`` names it, ``datasets.yaml`` or ``root`` says where it is."""
+        return build_set(self, section)
+
+    def validation(self, section):
+        """Return the images for watching a run, of a section with the key ``dataset``."""
+        return build_validation(self, section)
 
     def _place_folders(self, section):
         """Two folders whose images of the same index (``first``:``last``) show the same place."""
@@ -194,19 +235,30 @@ class Batches(torch.utils.data.Dataset):
     :param samplers: dict name → sampler.
     :param schedule: list of steps, each a list of names: batch n draws from ``schedule[n mod len]``.
     :param batch_sizes: dict name → number of pairs.
+    :param view_sizes: list of (width, height); each batch takes one for its dense views (multi-scale
+        training, see :func:`mt_training.data.augment.view_sizes`). None: the samplers' own.
     """
 
-    def __init__(self, samplers, schedule, batch_sizes, seed):
+    def __init__(self, samplers, schedule, batch_sizes, seed, view_sizes=None):
         """Keep the parts."""
         self.samplers, self.schedule, self.batch_sizes, self.seed = samplers, schedule, batch_sizes, seed
+        self.view_sizes = view_sizes
 
     def __getitem__(self, number):
         """Draw batch ``number`` of the run."""
         rng = np.random.default_rng((self.seed, number))
         dense, sets, places = [], [], {}
+        size = self.view_sizes[int(rng.integers(len(self.view_sizes)))] if self.view_sizes else None
         for name in self.schedule[number % len(self.schedule)]:
-            samples = [self.samplers[name].sample(rng) for _ in range(self.batch_sizes[name])]
-            if isinstance(self.samplers[name], PlacePairs):
+            sampler, count = self.samplers[name], self.batch_sizes[name]
+            only_places = getattr(sampler, 'only_places', False)
+            if hasattr(sampler, 'batch'):
+                samples = sampler.batch(rng, count)
+            elif only_places:
+                samples = [sampler.sample(rng) for _ in range(count)]
+            else:
+                samples = [sampler.sample(rng, size=size) for _ in range(count)]
+            if only_places:
                 places[name] = stack(samples)
             else:
                 dense += samples
