@@ -1,15 +1,29 @@
 """The Lightning module: which heads learn what from which part of a batch."""
 
 import lightning
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mt_training.losses.depth import log_l1
-from mt_training.losses.keypoints import cell_cross_entropy, dual_softmax, sample_descriptors
-from mt_training.losses.places import info_nce
-from mt_training.losses.segmentation import cross_entropy
+from mt_training.distributed import add_up, average, gather, globalise, share, world_size
+from mt_training.freezing import freeze as freeze_parts
+from mt_training.freezing import hold_statistics
+from mt_training.losses import LossTable
+from mt_training.losses.keypoints import sample_descriptors
+from mt_training.losses.weighting import build_weighting, surgery
 from mt_training.models.mtnet import MtNet
+from mt_training.models.posenet import PoseNet
+from mt_training.schedules import build_optimizer
+
+# loss → the task whose output it needs
+NEEDS = {
+    'segmentation': 'segmentation',
+    'depth': 'depth',
+    'photometric': 'depth',
+    'keypoints': 'keypoints',
+    'descriptors': 'keypoints',
+    'place': 'global_descriptor',
+}
+AUXILIARY_WEIGHT = 0.4  # of auxiliary segmentation heads, where loss_weights.auxiliary does not say
 
 
 class MultiTaskModule(lightning.LightningModule):
@@ -20,12 +34,19 @@ class MultiTaskModule(lightning.LightningModule):
     those of all sets, with which the network runs in the end.
 
     :param model: keyword arguments of :class:`MtNet`.
-    :param optimizer: ``lr`` of the heads, ``encoder_lr``, ``weight_decay``, ``warmup`` (steps).
-    :param loss_weights: weight per loss.
-    :param max_steps: length of the cosine schedule.
+    :param optimizer: see :func:`mt_training.schedules.build_optimizer`.
+    :param loss_weights: weight per loss; a task without one is neither computed nor trained.
+    :param max_steps: length of the learning rate's schedule, in optimizer steps.
     :param class_weights: per segmentation class, or None.
     :param neighbours: dict set → ids this close are never negatives.
     :param freeze: the stem and this many encoder blocks keep their weights.
+    :param losses: see :class:`mt_training.losses.LossTable`.
+    :param weighting: see :func:`mt_training.losses.weighting.build_weighting`.
+    :param freeze_backbone: the whole encoder keeps its weights.
+    :param train_only: tasks; all but their heads keep their weights. Empty: all train.
+    :param focal: canonical focal length in pixels, for the photometric loss.
+    :param gather_losses: with several processes, compute the losses over the batch of all of them.
+    :param seed: of the order in which gradients meet.
     """
 
     def __init__(
@@ -37,37 +58,75 @@ class MultiTaskModule(lightning.LightningModule):
         class_weights=None,
         neighbours=None,
         freeze=0,
+        losses=None,
+        weighting=None,
+        freeze_backbone=False,
+        train_only=(),
+        focal=1.0,
+        gather_losses=True,
+        seed=0,
     ):
         """Make the network; weights are loaded by the caller."""
         super().__init__()
         self.save_hyperparameters()
         self.net = MtNet(**model)
         self.net.freeze_encoder(freeze)
+        freeze_parts(self.net, freeze_backbone, train_only)
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
         self.neighbours = neighbours or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer('class_weights', weights, persistent=False)
+        self.table, self.focal, self.seed = LossTable(losses), focal, seed
+        self.gather_losses = gather_losses and world_size() > 1
+        photometric = (losses or {}).get('photometric') or {}
+        learnt = isinstance(photometric, dict) and any(
+            isinstance(v, dict) and v.get('pose') == 'network' for v in photometric.values()
+        )
+        self.pose = PoseNet() if learnt else None
+        self.teachers, self.to_operate = None, None
+        self.set_weighting(weighting, loss_weights)
+        if self.gather_losses:
+            self.net, self.rows = globalise(self.net)
+
+    def set_weighting(self, section, loss_weights):
+        """Choose how the losses are added up."""
+        counted = {k: v for k, v in loss_weights.items() if k != 'auxiliary'}
+        self.weighting = build_weighting(section, counted)
+
+    def set_teachers(self, teachers):
+        """Distil from ``teachers`` (:class:`mt_training.teachers.Teachers`) too."""
+        self.teachers = teachers
+        self.set_weighting(self.hparams.weighting, {**self.loss_weights, **teachers.weights()})
+
+    @property
+    def tasks(self):
+        """Tasks that anything trains, in the order of the network's."""
+        wanted = {NEEDS.get(key) for key, weight in self.loss_weights.items() if weight}
+        if self.teachers is not None:
+            wanted |= set(self.teachers.tasks())
+        known = getattr(self.net, 'tasks', ('segmentation', 'depth', 'keypoints', 'global_descriptor'))
+        return tuple(t for t in known if t in wanted)
+
+    def wants(self, loss):
+        """Tell whether a loss counts in this experiment."""
+        return bool(self.loss_weights.get(loss)) and self.table.has(loss) and NEEDS[loss] in self.tasks
+
+    def train(self, mode=True):
+        """Switch to training; frozen batch norms keep their statistics."""
+        super().train(mode)
+        if mode:
+            hold_statistics(self.net)
+        return self
 
     def configure_optimizers(self):
-        """AdamW, the encoder at its own rate, linear warm-up and a cosine to 2 %."""
-        config = self.optimizer_config
-        groups = [
-            {
-                'params': [p for p in self.net.encoder.parameters() if p.requires_grad],
-                'lr': config['encoder_lr'],
-            },
-            {'params': self.net.dense_parameters(), 'lr': config['lr']},
-        ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=config['weight_decay'])
-
-        def rate(step):
-            if step < config['warmup']:
-                return (step + 1) / config['warmup']
-            done = (step - config['warmup']) / max(1, self.max_steps - config['warmup'])
-            return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, done)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+        """The encoder and the rest at their own rates; see :mod:`mt_training.schedules`."""
+        encoder = [p for p in self.net.encoder.parameters() if p.requires_grad]
+        rest = [p for p in self.net.dense_parameters() if p.requires_grad]
+        if self.pose is not None:
+            rest += list(self.pose.parameters())
+        return build_optimizer(
+            self.optimizer_config, self.max_steps, encoder, rest, list(self.weighting.parameters())
+        )
 
     def losses(self, batch):
         """
@@ -80,14 +139,21 @@ class MultiTaskModule(lightning.LightningModule):
         places = []
         if 'dense' in batch:
             losses, place = self.dense_losses(batch['dense'], figures)
-            places.append(place)
+            places += [] if place is None else [place]
         for name, part in batch['places'].items():
-            size = part['images'].shape[0]
-            found = self.net.place_descriptor(self.views(part['images']))
-            loss, recall = info_nce(found[:size], found[size:], part['place'], self.neighbours.get(name, 0))
+            if not self.wants('place'):
+                break
+            size = part['pairs'] if self.gather_losses else part['images'].shape[0]
+            self.see(size)
+            found = self.everyone(self.net.place_descriptor(self.views(part['images'])).float(), size, 2)
+            loss, recall = self.table(
+                'place', found[:size], found[size:], self.everyone(part['place'], size),
+                neighbours=self.neighbours.get(name, 0), figures=figures,
+            )  # fmt: skip
             figures[f'{name}/place'], figures[f'{name}/recall'] = loss, recall
             places.append(loss)
-        losses['place'] = sum(places) / len(places)
+        if places:
+            losses['place'] = sum(places) / len(places)
         return losses, figures
 
     @staticmethod
@@ -95,46 +161,132 @@ class MultiTaskModule(lightning.LightningModule):
         """Turn pairs [B,2,3,h,w] uint8 into views [2B,3,h,w] float, the first of all pairs first."""
         return images.transpose(0, 1).flatten(0, 1).float().contiguous(memory_format=torch.channels_last)
 
+    def see(self, size):
+        """Say that the network is about to see a batch of ``size`` pairs, of all processes together."""
+        if self.gather_losses:
+            self.rows.set(size)
+
+    def everyone(self, rows, size, views=1):
+        """Bring rows of all processes together: [views·B,…] → [views·size,…]; a list or None likewise."""
+        if not self.gather_losses or rows is None:
+            return rows
+        if isinstance(rows, list):
+            return [self.everyone(r, size, views) for r in rows]
+        return gather(rows, size, views)
+
     def dense_losses(self, batch, figures):
-        """Return (losses by task, place loss) of the pairs of the dense sets; add to ``figures``."""
-        size, sets = len(batch['sets']), batch['sets']
-        labels, depth, cells = (
-            batch[key].transpose(0, 1).flatten(0, 1) for key in ('labels', 'depth', 'cells')
-        )
-        out = self.net(self.views(batch['images']))
-        losses = {
-            'segmentation': cross_entropy(out['segmentation'], labels, self.class_weights),
-            'keypoints': cell_cross_entropy(out['keypoints'], cells),
+        """Return (losses by task, place loss or None) of the pairs of the dense sets; add to ``figures``."""
+        sets = batch['sets']
+        if not self.gather_losses and world_size() > 1:
+            sets = sets[slice(*share(len(sets)))]
+        size = len(sets)
+        self.see(size)
+        images = self.views(batch['images'])
+        out = self.net(images, self.tasks)
+        out = {
+            k: self.everyone([x.float() for x in v] if isinstance(v, (list, tuple)) else v.float(), size, 2)
+            for k, v in out.items()
         }
-        first = sample_descriptors(out['descriptors'][:size], batch['points'][:, 0])
-        second = sample_descriptors(out['descriptors'][size:], batch['points'][:, 1])
-        losses['descriptors'], figures['match'] = dual_softmax(first, second, batch['points_valid'])
-        names = list(dict.fromkeys(sets))
-        depths = {}
-        for name in names:
-            rows = [i for i, n in enumerate(sets) if n == name]
-            rows += [i + size for i in rows]
-            if bool(torch.isfinite(depth[rows]).any()):
-                depths[name] = log_l1(out['log_depth'][rows], depth[rows])
-                figures[f'{name}/depth'] = depths[name]
-        losses['depth'] = sum(depths.values()) / len(depths) if depths else out['log_depth'].sum() * 0
+        labels, depth, cells = (
+            self.everyone(batch[key], size).transpose(0, 1).flatten(0, 1)
+            for key in ('labels', 'depth', 'cells')
+        )
+        losses = {}
+        if self.wants('segmentation'):
+            losses['segmentation'] = self.segmentation_loss(out, labels, figures)
+        if self.wants('keypoints'):
+            losses['keypoints'], _ = self.table('keypoints', out['keypoints'], cells, figures=figures)
+        if self.wants('descriptors'):
+            stride = images.shape[-1] // out['descriptors'].shape[-1]
+            points, valid = (self.everyone(batch[key], size) for key in ('points', 'points_valid'))
+            first = sample_descriptors(out['descriptors'][:size], points[:, 0], stride)
+            second = sample_descriptors(out['descriptors'][size:], points[:, 1], stride)
+            losses['descriptors'], match = self.table('descriptors', first, second, valid, figures=figures)
+            if match is not None:
+                figures['match'] = match
+        if self.wants('depth'):
+            losses['depth'] = self.depth_loss(out['log_depth'], depth, sets, figures)
+        if self.wants('photometric'):
+            losses['photometric'], _ = self.table(
+                'photometric', out['log_depth'], self.everyone(images, size, 2),
+                *(self.everyone(batch[key], size) for key in ('camera', 'second_from_first')),
+                focal=self.focal, pose=self.pose,
+            )  # fmt: skip
+        if self.teachers is not None:
+            taught = [
+                {k: self.everyone(v, size, 2) for k, v in words.items()}
+                for words in self.teachers.teach(images)
+            ]
+            losses.update(self.teachers.losses(out, taught, tuple(images.shape[-2:])))
+        if not self.wants('place'):
+            return losses, None
         # ids of different sets are far apart
+        names = list(dict.fromkeys(sets))
         number = torch.tensor([names.index(name) for name in sets], device=labels.device)
         near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=labels.device)
         place = out['global_descriptor']
-        loss, figures['recall'] = info_nce(
-            place[:size], place[size:], batch['place'] + number * 1_000_000, near[:, None]
+        ids = self.everyone(batch['place'], size) + number * 1_000_000
+        loss, figures['recall'] = self.table(
+            'place', place[:size], place[size:], ids, neighbours=near[:, None], figures=figures
         )
         return losses, loss
+
+    def segmentation_loss(self, out, labels, figures):
+        """Loss of the head and, where the network has them, of the auxiliary heads."""
+        loss, _ = self.table(
+            'segmentation', out['segmentation'], labels, weights=self.class_weights, figures=figures
+        )
+        weight = self.loss_weights.get('auxiliary', AUXILIARY_WEIGHT)
+        for logits in out.get('auxiliary_segmentation', []):
+            loss = loss + weight * self.table('segmentation', logits, labels, weights=self.class_weights)[0]
+        return loss
+
+    def depth_loss(self, log_depth, depth, sets, figures):
+        """Mean of the losses of the sets that know depth: [2B,1,h,w] against [2B,H,W]."""
+        depths = {}
+        for name in dict.fromkeys(sets):
+            rows = [i for i, n in enumerate(sets) if n == name]
+            rows += [i + len(sets) for i in rows]
+            if bool(torch.isfinite(depth[rows]).any()):
+                depths[name], _ = self.table('depth', log_depth[rows], depth[rows])
+                figures[f'{name}/depth'] = depths[name]
+        return sum(depths.values()) / len(depths) if depths else log_depth.sum() * 0
 
     def training_step(self, batch, _):
         """Weigh, add, log."""
         losses, figures = self.losses(batch)
-        total = sum(self.loss_weights[key] * value for key, value in losses.items())
-        for key, value in {**losses, **figures}.items():
-            self.log(key, value.detach(), batch_size=1)
-        self.log('loss', total.detach(), prog_bar=True, batch_size=1)
+        weighted = self.weighting.weighted(losses)
+        total = sum(weighted.values())
+        self.to_operate = (total, list(weighted.values())) if self.weighting.surgery else None
+        for key, value in {**losses, **figures, **self.weighting.figures()}.items():
+            self.log(key, self.mean(value.detach()), batch_size=1)
+        self.log('loss', self.mean(total.detach()), prog_bar=True, batch_size=1)
         return total
+
+    def mean(self, value):
+        """Average a figure over the processes; with gathered losses it is the same in all of them."""
+        return value if self.gather_losses or world_size() == 1 else average(value.clone().float())
+
+    def backward(self, loss, *args, **kwargs):
+        """Go backward; with gradient surgery each task by itself."""
+        if self.to_operate is None:
+            super().backward(loss, *args, **kwargs)
+            return
+        total, weighted = self.to_operate
+        # loss is total, scaled for accumulation and mixed precision
+        scale = torch.autograd.grad(loss, total, retain_graph=True)[0]
+        surgery(
+            weighted,
+            [p for p in self.parameters() if p.requires_grad],
+            scale,
+            torch.Generator().manual_seed(self.seed + self.global_step),
+            average,
+        )
+        self.to_operate = None
+
+    def on_train_epoch_end(self):
+        """Let the weighting take note."""
+        self.weighting.end_epoch()
 
     def validation_step(self, batch, _):
         """Accumulate the confusion matrix and the depth errors."""
@@ -162,10 +314,17 @@ class MultiTaskModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self):
         """Log mean IoU over the classes present and mean absolute relative depth error."""
+        add_up(self.confusion)
         if bool(self.confusion.sum()):
             hit = self.confusion.diagonal().double()
             union = self.confusion.sum(0) + self.confusion.sum(1) - hit
             present = self.confusion.sum(1) > 0
             self.log('val/miou', (hit / union.clamp(min=1))[present].mean().float(), prog_bar=True)
+        errors = torch.zeros(2, device=self.device)  # sum, images
         if self.depth_errors:
-            self.log('val/abs_rel', torch.stack(self.depth_errors).mean(), prog_bar=True)
+            errors += torch.stack(
+                [torch.stack(self.depth_errors).sum(), errors.new_tensor(len(self.depth_errors))]
+            )
+        add_up(errors)
+        if bool(errors[1]):
+            self.log('val/abs_rel', errors[0] / errors[1], prog_bar=True)

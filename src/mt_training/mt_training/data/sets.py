@@ -13,7 +13,9 @@ import torch
 from mt_perception.errors import MtError
 from mt_training.data.frames import cached_frames
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
+from mt_training.data.posed_pairs import PosedPairs
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
+from mt_training.distributed import rank, share, world_size
 
 
 def open_folder(root):
@@ -29,6 +31,7 @@ def _render(scene, seed, length):
     return RenderedSequence(scene=scene, seed=seed, frames=length, width=512, height=384)
 
 
+POSED_WIDTH = 640  # pixels; frames of sequences without depth are kept at this width
 IMAGE_TYPES = ('.jpg', '.jpeg', '.png')
 
 
@@ -154,6 +157,24 @@ class SetBuilder:
         gap = max(1, section['gap'] // section['step'])
         return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
 
+    def _posed(self, section):
+        """Frames ``frames: [first, last, step]`` of a sequence without depth, for the photometric loss."""
+        sequence = open_folder(self.data / section['root'])
+        frames = []
+        for index in range(*section['frames']):
+            frame = sequence[index]
+            size = (POSED_WIDTH, round(frame.image.shape[0] * POSED_WIDTH / frame.image.shape[1]))
+            image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+            pose = frame.pose if section.get('poses', True) else None
+            if section.get('poses', True) and pose is None:
+                raise MtError(
+                    f'the sequence {self.data / section["root"]} has no poses; '
+                    'say poses: false to learn them with losses.photometric.photometric.pose: network'
+                )
+            frames.append({'image': image, 'camera': frame.camera.scaled(*size), 'pose': pose})
+        gap = max(1, section['gap'] // section['frames'][2])
+        return PosedPairs(frames, self.size, gap, tuple(section['scale']))
+
     def _place_folders(self, section):
         """Two folders whose images of the same index (``first``:``last``) show the same place."""
         start, stop = section['places']
@@ -189,32 +210,54 @@ class Batches(torch.utils.data.Dataset):
     The batches of a whole run: number n is the same whoever asks for it, and when.
 
     A batch is a dict: ``dense``, the pairs of all dense sets of the step stacked to [B,…], with ``sets``, the
-    name of each pair's set; ``places``, a dict set → its pairs of images with place ids.
+    name of each pair's set; ``places``, a dict set → its pairs of images with place ids and their number, ``pairs``.
+    With several processes each gets its rows (:func:`mt_training.distributed.share`) of the same batch, and
+    ``sets`` and ``pairs`` speak of the whole.
 
     :param samplers: dict name → sampler.
     :param schedule: list of steps, each a list of names: batch n draws from ``schedule[n mod len]``.
-    :param batch_sizes: dict name → number of pairs.
+    :param batch_sizes: dict name → number of pairs, of all processes together.
+    :param sample_seeds: every pair has its own stream of chance, so that a process draws only its rows;
+        otherwise one stream per batch, and every process draws the whole.
     """
 
-    def __init__(self, samplers, schedule, batch_sizes, seed):
+    def __init__(self, samplers, schedule, batch_sizes, seed, sample_seeds=False):
         """Keep the parts."""
         self.samplers, self.schedule, self.batch_sizes, self.seed = samplers, schedule, batch_sizes, seed
+        self.sample_seeds, self.rank, self.world_size = sample_seeds, rank(), world_size()
 
     def __getitem__(self, number):
         """Draw batch ``number`` of the run."""
+        names = self.schedule[number % len(self.schedule)]
+        sets = [n for n in names if not self.is_place(n) for _ in range(self.batch_sizes[n])]
+        dense, places, slot, position = [], {}, 0, 0
         rng = np.random.default_rng((self.seed, number))
-        dense, sets, places = [], [], {}
-        for name in self.schedule[number % len(self.schedule)]:
-            samples = [self.samplers[name].sample(rng) for _ in range(self.batch_sizes[name])]
-            if isinstance(self.samplers[name], PlacePairs):
-                places[name] = stack(samples)
+        for name in names:
+            place = self.is_place(name)
+            size = self.batch_sizes[name]
+            start, stop = share(size if place else len(sets), self.rank, self.world_size)
+            rows = range(start, stop) if place else range(start - position, stop - position)
+            samples = []
+            for i in range(size):
+                if self.sample_seeds and i in rows:
+                    rng = np.random.default_rng((self.seed, number, slot))
+                if not self.sample_seeds or i in rows:
+                    sample = self.samplers[name].sample(rng)
+                    samples += [sample] if i in rows else []
+                slot += 1
+            if place:
+                places[name] = {**stack(samples), 'pairs': size}
             else:
                 dense += samples
-                sets += [name] * len(samples)
+                position += size
         batch = {'places': places}
         if dense:
             batch['dense'] = {**stack(dense), 'sets': sets}
         return batch
+
+    def is_place(self, name):
+        """Tell whether only the place descriptor learns from a set."""
+        return isinstance(self.samplers[name], PlacePairs)
 
 
 class EpochNumbers(torch.utils.data.Sampler):
@@ -223,15 +266,15 @@ class EpochNumbers(torch.utils.data.Sampler):
 
     :param steps: batches per epoch.
     :param checkpoint: path of the checkpoint the run goes on from: the trainer draws the first epoch's
-        numbers before it says which epoch that is. No such file: epoch 0.
+        numbers before it says which epoch that is. None or no such file: epoch 0.
     """
 
     def __init__(self, steps, checkpoint):
         """Start at the epoch after the checkpoint's."""
         self.steps, self.epoch = steps, 0
-        if Path(checkpoint).is_file():
+        if checkpoint is not None and Path(checkpoint).is_file():
             state = torch.load(checkpoint, map_location='cpu', weights_only=False, mmap=True)
-            self.epoch = state['global_step'] // steps
+            self.epoch = state['epoch'] + 1  # it was written at the end of that epoch
 
     def set_epoch(self, epoch):
         """Go to ``epoch``."""
