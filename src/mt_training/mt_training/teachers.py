@@ -35,14 +35,17 @@ class NetworkTeacher:
             return self.net(images, [t for t in tasks if t in self.tasks])
 
 
-class ScriptTeacher(NetworkTeacher):
+class ScriptTeacher:
     """A TorchScript module: images → dict of outputs, or segmentation logits alone."""
+
+    def __init__(self, module):
+        self.module = module.eval()
 
     def __call__(self, images, tasks):
         """Return the outputs."""
-        self.net.to(images.device)
+        self.module.to(images.device)
         with torch.no_grad():
-            out = self.net(images)
+            out = self.module(images)
         return out if isinstance(out, dict) else {'segmentation': out}
 
 
