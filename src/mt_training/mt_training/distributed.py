@@ -1,9 +1,10 @@
 """
 Several processes that together do what one would.
 
-Every process takes its rows of the global batch; outputs and labels are then brought together, so that every process
-computes the losses of the whole batch (losses over pairs, over the hardest pixels or over classes cannot be averaged
-afterwards). Batch norm and dropout also see the whole batch. Under ``torchrun`` the rest is Lightning's DDP.
+Every process takes its rows of the global batch; outputs and labels are then brought together, so that every
+process computes the losses of the whole batch (losses over pairs, over the hardest pixels or over classes
+cannot be averaged afterwards). Batch norm and dropout also see the whole batch. Under ``torchrun`` the rest
+is Lightning's DDP.
 """
 
 import datetime
@@ -51,7 +52,7 @@ def part():
 
 
 class first_process_first:
-    """``with first_process_first():`` the first process goes alone, the others follow: it fills the caches."""
+    """In ``with first_process_first():`` the first process goes alone, the others follow: it fills caches."""
 
     def __enter__(self):
         if dist.is_initialized() and rank() > 0:

@@ -5,8 +5,10 @@ Stages of an experiment: each changes some keys and starts from the weights of t
 
     stages:
       - {name: multitask, epochs: 40}
-      - {name: segmentation, epochs: 10, only_segmentation: true, schedule: [[cityscapes]], optimizer: {lr: 2.0e-4}}
-      - {name: places, epochs: 5, freeze_backbone: true, train_only: [global_descriptor], loss_weights: {place: 1.0}}
+      - {name: segmentation, epochs: 10, only_segmentation: true, schedule: [[cityscapes]], optimizer: {lr:
+          2.0e-4}}
+      - {name: places, epochs: 5, freeze_backbone: true, train_only: [global_descriptor], loss_weights:
+          {place: 1.0}}
 """
 
 import copy

@@ -1,8 +1,8 @@
 """
 Teachers for distillation: any network that says something about the views a student trains on.
 
-A teacher is a checkpoint written by ``train`` (.ckpt), an exported model (.onnx), or a TorchScript file (.ts, .pt)
-that maps [B,3,H,W] RGB in 0–255 to a dict, or to segmentation logits alone.
+A teacher is a checkpoint written by ``train`` (.ckpt), an exported model (.onnx), or a TorchScript file
+(.ts, .pt) that maps [B,3,H,W] RGB in 0–255 to a dict, or to segmentation logits alone.
 """
 
 from pathlib import Path
@@ -119,8 +119,8 @@ class Teachers:
     """
     The teachers of an experiment.
 
-    :param sections: list of ``{model: FILE, tasks: {segmentation: 1.0, …}, temperature: 2.0, relative_depth: false}``;
-        ``tasks`` maps segmentation, depth, keypoints, descriptors, place to weights.
+    :param sections: list of ``{model: FILE, tasks: {segmentation: 1.0, …}, temperature: 2.0, relative_depth:
+        false}``; ``tasks`` maps segmentation, depth, keypoints, descriptors, place to weights.
     :param load: loads a teacher from its file.
     """
 
@@ -131,7 +131,7 @@ class Teachers:
             unknown = set(section) - {'model', 'tasks', 'temperature', 'relative_depth'}
             if unknown or not {'model', 'tasks'} <= set(section):
                 raise MtError(
-                    f'distillation[{index}] needs model and tasks, and may have temperature and relative_depth'
+                    f'distillation[{index}] needs model and tasks, and takes temperature and relative_depth'
                     + (f'; it has {sorted(unknown)[0]}' if unknown else '')
                 )
             wrong = set(section['tasks']) - known
@@ -176,7 +176,7 @@ class Teachers:
             for task, weight in section['tasks'].items():
                 if task not in found:
                     raise MtError(
-                        f"distillation: the teacher {section['model']} and this network have no '{task}' in common"
+                        f"distillation: the teacher {section['model']} and this network do not share '{task}'"
                     )
                 key = f'distill/{task}'
                 total[key] = total.get(key, 0) + weight * found[task]

@@ -153,7 +153,7 @@ def build_devices(config):
     elif devices not in ('auto', 1) or nodes != 1:
         count = devices if isinstance(devices, int) else 'GPUS'
         raise MtError(
-            f'several processes are started with torchrun: torchrun --nproc-per-node {count} --nnodes {nodes} '
+            f'several processes are started with torchrun --nproc-per-node {count} --nnodes {nodes} '
             '-m mt_training.train …'
         )
     strategy = config.get('strategy', 'auto')

@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -60,7 +61,8 @@ def test_unknown_depth_does_not_count_at_any_stride(loss, stride):
     assert loss(exact, torch.full_like(depth, NAN)).item() == 0
 
 
-# a textured wall 2 m away, seen by a camera that moves 0.2 m to the right: everything shifts by f · 0.2 / 2 pixels
+# a textured wall 2 m away, seen by a camera that moves 0.2 m to the right: everything shifts by f · 0.2 / 2
+# pixels
 FOCAL, WALL, BASE = 60.0, 2.0, 0.2
 SHIFT = round(FOCAL * BASE / WALL)
 
@@ -103,7 +105,8 @@ def test_a_change_of_brightness_does_not_matter():
     images, cameras, motion = wall_pair()
     darker = torch.stack([images[0], images[1] * 0.6 + 20])
     log_depth = torch.full((2, 1, 8, 12), math.log(WALL))
-    loss = [pair_photometric(log_depth, darker, cameras, motion, FOCAL, smoothness=0, brightness=b) for b in (1, 0)]
+    words = (log_depth, darker, cameras, motion, FOCAL)
+    loss = [pair_photometric(*words, smoothness=0, brightness=b) for b in (True, False)]
     assert loss[0] < 0.01 < loss[1]
 
 
@@ -116,8 +119,9 @@ def test_a_still_camera_is_masked_and_the_best_source_counts():
     assert reprojection_loss(depth, target, camera, [still], smoothness=0, auto_mask=False) > 0.05
     good = (images[1:] / 255, camera, motion)
     noise = (torch.rand(1, 3, 32, 48), camera, motion)
-    both = reprojection_loss(depth, target, camera, [noise, good], smoothness=0, auto_mask=False, brightness=False)
-    bad = reprojection_loss(depth, target, camera, [noise], smoothness=0, auto_mask=False, brightness=False)
+    options = {'smoothness': 0, 'auto_mask': False, 'brightness': False}
+    both = reprojection_loss(depth, target, camera, [noise, good], **options)
+    bad = reprojection_loss(depth, target, camera, [noise], **options)
     # right of the strip that the good source does not see, the minimum is its 0
     assert both < bad * (SHIFT + 2) / 48
 
@@ -153,3 +157,54 @@ def test_the_pose_network_learns_the_motion():
     # on a flat wall a turn looks like a step; what both must do is move the wall's middle by the shift
     x, _, z, _ = (found @ torch.tensor([0.0, 0, WALL, 1])).tolist()
     assert FOCAL * x / z == pytest.approx(-SHIFT, abs=1)
+
+
+def wall_frames(count=4):
+    """Render the wall for a camera that moves sideways: frames as the samplers take them, 2 px steps at 60 px."""
+    from mt_perception.camera import Camera
+
+    rng = np.random.default_rng(5)
+    texture = cv2.resize(
+        rng.integers(0, 255, (20, 40, 3), np.uint8), (480, 240), interpolation=cv2.INTER_CUBIC
+    )
+    frames = []
+    for i in range(count):
+        pose = np.eye(4)
+        pose[0, 3] = 0.1 * i
+        shift = int(i * 0.1 * 120 / WALL)
+        frames.append(
+            {'image': texture[40:168, 60 + shift : 252 + shift], 'depth': np.full((128, 192), WALL, np.float32),
+             'labels': None, 'pose': pose, 'camera': Camera.from_focal(192, 128, 120.0), 'keypoints': None,
+             'group': 'wall'}
+        )  # fmt: skip
+    return frames
+
+
+@pytest.mark.parametrize('kind', ['posed', 'rgbd'])
+def test_sampled_cameras_and_motions_are_those_of_the_views(kind, monkeypatch):
+    from mt_training.data import pairs, posed_pairs
+
+    for module in (pairs, posed_pairs):
+        monkeypatch.setattr(module, 'photometric', lambda rng, image, strength=1.0: image)
+    focal = 90.0
+    if kind == 'posed':
+        sampler = posed_pairs.PosedPairs(wall_frames(), (96, 64), gap=2, scale=(1.0, 1.3))
+    else:  # each view has its own zoom, crop and roll
+        sampler = pairs.RgbdPairs(wall_frames(), (96, 64), focal, gap=2, scale=(1.0, 1.3), roll=0.4)
+    for seed in range(3):
+        pair = {
+            k: torch.from_numpy(np.asarray(v)) for k, v in sampler.sample(np.random.default_rng(seed)).items()
+        }
+        views, camera = pair['images'].float(), pair['camera'][None]
+        zoom = torch.linalg.det(camera[0, :, :2, :2]).sqrt()
+        truth = torch.log(WALL * focal / zoom)[:, None, None, None].expand(2, 1, 16, 24)
+        loss = [
+            pair_photometric(
+                truth + math.log(factor), views, camera, pair['second_from_first'][None], focal, smoothness=0,
+                auto_mask=False, brightness=False,
+            ).item()
+            for factor in (1.0, 0.5, 2.0)
+        ]  # fmt: skip
+        moved = pair['second_from_first'][:3, 3].norm() > 0
+        assert loss[0] < 0.02
+        assert not moved or loss[0] < 0.3 * min(loss[1:])

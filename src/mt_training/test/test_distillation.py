@@ -87,7 +87,7 @@ def test_scores_of_a_finer_teacher_are_pooled():
 def nets():
     """Make a teacher and a student that are not the same."""
     torch.manual_seed(0)
-    return MtNet(width=16, keypoint_width=16, global_dim=32), MtNet(width=16, keypoint_width=16, global_dim=24)
+    return [MtNet(width=16, keypoint_width=16, global_dim=dim) for dim in (32, 24)]
 
 
 ALL = {'segmentation': 1.0, 'depth': 0.5, 'keypoints': 1.0, 'descriptors': 1.0, 'place': 2.0}
@@ -102,7 +102,8 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(nets):
     other = teachers.losses(student.eval()(images), taught, (64, 64))
     assert set(same) == {f'distill/{task}' for task in ALL}
     assert all(same[k].item() == pytest.approx(0, abs=1e-5) for k in same)
-    assert all(other[f'distill/{k}'].item() > 1e-3 for k in ALL if k != 'place')  # random nets: all places look alike
+    # to random networks all places look alike
+    assert all(other[f'distill/{k}'].item() > 1e-3 for k in ALL if k != 'place')
     assert all(value.requires_grad for value in other.values())
     plain = distillation_losses(student(images), taught[0], (64, 64), {})
     torch.testing.assert_close(other['distill/place'], 2 * plain['place'])

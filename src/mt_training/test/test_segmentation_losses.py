@@ -39,7 +39,8 @@ def test_focal_by_hand():
 def test_focal_without_gamma_is_cross_entropy(random_batch):
     logits, labels = random_batch
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
-    torch.testing.assert_close(focal(logits, labels, weights, gamma=0.0), cross_entropy(logits, labels, weights))
+    expected = cross_entropy(logits, labels, weights)
+    torch.testing.assert_close(focal(logits, labels, weights, gamma=0.0), expected)
 
 
 def test_focal_is_kornias(random_batch):
@@ -64,8 +65,9 @@ def test_dice_is_kornias():
 
 
 def test_lovasz_by_hand():
-    # one pixel of each class. Class 0: errors 0.1 (true), 0.4 (not), sorted 0.4, 0.1: the Jaccard loss rises to
-    # 1/2 with the false pixel and to 1 with the true one, so 0.4 · ½ + 0.1 · ½; class 1: errors 0.4 (true), 0.1.
+    # one pixel of each class. Class 0: errors 0.1 (true), 0.4 (not), sorted 0.4, 0.1: the Jaccard loss rises
+    # to 1/2 with the false pixel and to 1 with the true one, so 0.4 · ½ + 0.1 · ½; class 1: errors 0.4
+    # (true), 0.1.
     logits, labels = logits_of([[0.9, 0.1], [0.4, 0.6]]), torch.tensor([[[0, 1]]])
     class0 = 0.4 * 0.5 + 0.1 * 0.5
     class1 = 0.4 * 1.0 + 0.1 * 0.0
@@ -75,9 +77,8 @@ def test_lovasz_by_hand():
 def test_lovasz_is_kornias_where_all_classes_are_present():
     torch.manual_seed(1)
     logits, labels = torch.randn(2, 3, 9, 7), torch.randint(0, 3, (2, 9, 7))
-    torch.testing.assert_close(
-        lovasz(logits, labels, per_image=True), kornia_losses.lovasz_softmax_loss(logits, labels), rtol=1e-4, atol=1e-5
-    )
+    theirs = kornia_losses.lovasz_softmax_loss(logits, labels)
+    torch.testing.assert_close(lovasz(logits, labels, per_image=True), theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_lovasz_of_hard_predictions_is_one_minus_the_mean_iou():
@@ -134,14 +135,16 @@ IMAGES = [np.array([[0, 0, 0, 1]]), np.array([[0, 0, 255, 255]])]
 
 
 def test_class_weights_by_hand():
-    # class 0: 5 pixels, seen in images of 4 + 2 labelled pixels; class 1: 1 pixel, in one of 4; class 2: never
+    # class 0: 5 pixels, seen in images of 4 + 2 labelled pixels; class 1: 1 pixel, in one of 4; class 2:
+    # never
     f0, f1 = 5 / 6, 1 / 4
     median = (f0 + f1) / 2
     from mt_training.losses.class_balance import class_counts
 
     np.testing.assert_allclose(median_frequency(*class_counts(IMAGES, 3)), [median / f0, median / f1, 0])
     raw = np.array([1 / math.log(1.1 + 5 / 6), 1 / math.log(1.1 + 1 / 6), 1 / math.log(1.1)])
-    np.testing.assert_allclose(class_weights('inverse_log', IMAGES, 3, c=1.1), raw / raw[:2].mean(), rtol=1e-6)
+    found = class_weights('inverse_log', IMAGES, 3, c=1.1)
+    np.testing.assert_allclose(found, raw / raw[:2].mean(), rtol=1e-6)
     raw = np.array([0.1 / (1 - 0.9**5), 0.1 / (1 - 0.9)])
     found = class_weights('effective_number', IMAGES, 3, beta=0.9)
     np.testing.assert_allclose(found, [*(raw / raw.mean()), 0], rtol=1e-6)

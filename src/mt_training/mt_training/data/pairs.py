@@ -6,8 +6,9 @@ Every sample is a dict of arrays, the same keys for every set:
 ``images`` [2,3,h,w] uint8 RGB · ``labels`` [2,h,w] uint8, 255 = ignored · ``depth`` [2,h,w] float32
 metres at the canonical focal length, NaN = unknown · ``cells`` [2,h/4,w/4] uint8, keypoint's pixel in its
 4×4 cell, 16 = none, 255 = ignored · ``points`` [2,P,2] float32 corresponding pixels of the two views ·
-``points_valid`` [P] bool · ``place`` int64, equal ids show the same place · ``camera`` [2,3,3] float32, normalised
-camera coordinates → pixels of the view, and ``second_from_first`` [4,4] float32 metres, NaN = unknown.
+``points_valid`` [P] bool · ``place`` int64, equal ids show the same place · ``camera`` [2,3,3] float32,
+normalised camera coordinates → pixels of the view, and ``second_from_first`` [4,4] float32 metres,
+NaN = unknown.
 """
 
 import cv2

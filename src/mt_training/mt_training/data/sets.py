@@ -210,7 +210,8 @@ class Batches(torch.utils.data.Dataset):
     The batches of a whole run: number n is the same whoever asks for it, and when.
 
     A batch is a dict: ``dense``, the pairs of all dense sets of the step stacked to [B,…], with ``sets``, the
-    name of each pair's set; ``places``, a dict set → its pairs of images with place ids and their number, ``pairs``.
+    name of each pair's set; ``places``, a dict set → its pairs of images with place ids and their number,
+    ``pairs``.
     With several processes each gets its rows (:func:`mt_training.distributed.share`) of the same batch, and
     ``sets`` and ``pairs`` speak of the whole.
 

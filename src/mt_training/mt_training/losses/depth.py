@@ -10,7 +10,7 @@ import torch
 
 def at_stride(depth, log_depth):
     """
-    Take the target at the pixel each output stands for: pixel (s//2, s//2) of its s×s cell, (2, 2) at stride 4.
+    Take the target at the pixel each output stands for: (s//2, s//2) of its s×s cell, (2, 2) at stride 4.
 
     :param depth: [B,H,W].
     :param log_depth: [B,1,H/s,W/s].
@@ -78,7 +78,8 @@ def scale_invariant_log(log_depth, depth, scale_weight=0.5, root=False):
     Eigen et al., "Depth Map Prediction from a Single Image", 2014, eq. 4.
 
     :param scale_weight: λ: 0 is the plain mean square, 1 does not see the scale at all.
-    :param root: take 10 × the square root of each image's error (Lee et al., "From Big to Small", 2019, eq. 7).
+    :param root: take 10 × the square root of each image's error (Lee et al., "From Big to Small", 2019, eq.
+        7).
     """
     target, known = at_stride(depth, log_depth)
     images = known.flatten(1).any(1)

@@ -1,8 +1,8 @@
 """
 Distillation: a head of the student learns what a teacher says about the same views.
 
-The student's outputs are those of ``models``; a teacher's (``mt_training.teachers``) are either of the same form
-or those of an exported model: class ids, depth, a list of keypoints.
+The student's outputs are those of ``models``; a teacher's (``mt_training.teachers``) are either of the same
+form or those of an exported model: class ids, depth, a list of keypoints.
 """
 
 import torch
@@ -173,9 +173,10 @@ def distillation_losses(out, taught, size, options):
     Return the losses of all heads that both have.
 
     :param out: outputs of the student for views [B,3,H,W].
-    :param taught: the teacher's: ``segmentation`` logits or ``segmentation_ids`` (+ ``segmentation_confidence``);
-        ``log_depth`` (+ ``depth_confidence``); ``keypoints`` cell logits, ``keypoint_scores``, or ``points`` and
-        ``scores``; ``descriptors`` map or ``point_descriptors`` at ``points``; ``global_descriptor``.
+    :param taught: the teacher's: ``segmentation`` logits or ``segmentation_ids`` (+
+        ``segmentation_confidence``); ``log_depth`` (+ ``depth_confidence``); ``keypoints`` cell logits,
+        ``keypoint_scores``, or ``points`` and ``scores``; ``descriptors`` map or ``point_descriptors`` at
+        ``points``; ``global_descriptor``.
     :param size: (height, width) of the views.
     :param options: ``temperature``, ``relative_depth``.
     :return: dict ``segmentation``, ``depth``, ``keypoints``, ``descriptors``, ``place`` → scalar.

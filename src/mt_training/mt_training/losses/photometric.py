@@ -1,8 +1,8 @@
 """
 Depth from motion: a view must look like another one warped into it with its depth and the camera's motion.
 
-Godard et al., "Digging Into Self-Supervised Monocular Depth Estimation" (Monodepth2), 2019, for SSIM + L1, the
-minimum over the sources and auto-masking.
+Godard et al., "Digging Into Self-Supervised Monocular Depth Estimation" (Monodepth2), 2019, for SSIM + L1,
+the minimum over the sources and auto-masking.
 """
 
 import torch
@@ -39,7 +39,8 @@ def warp(source, depth, camera, source_camera, source_from_target):
     :param depth: [B,1,H,W] metres along the target camera's Z.
     :param camera: [B,3,3] of the target, :param source_camera: of the source; pixels.
     :param source_from_target: [B,4,4], target camera → source camera, metres.
-    :return: (warped [B,C,H,W], valid [B,1,H,W] bool: the point is before the source camera and inside its image).
+    :return: (warped [B,C,H,W], valid [B,1,H,W] bool: the point is before the source camera and inside its
+        image).
     """
     batch, _, height, width = depth.shape
     points = pixel_rays(camera, (height, width)) * depth.flatten(1)[:, None]
@@ -55,7 +56,7 @@ def warp(source, depth, camera, source_camera, source_from_target):
 
 
 def match_brightness(image, target, valid):
-    """Give ``image`` the mean and deviation, per channel, that ``target`` has where ``valid``; all [B,·,H,W]."""
+    """Give ``image`` the mean and deviation per channel of ``target``, both where ``valid``; [B,·,H,W]."""
     count = valid.sum((2, 3), keepdim=True).clamp(min=1)
 
     def moments(x):

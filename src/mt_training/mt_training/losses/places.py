@@ -2,8 +2,8 @@
 Place-recognition losses.
 
 All take ``first`` and ``second`` [B,G] of unit length, row i of both showing place ``places[i]``, and return
-(scalar loss, recall@1 of ``first`` among ``second``). Rows whose ids differ by at most ``neighbours`` (a number,
-or one per row as [B,1]) are not negatives of each other; only equal ids are positives.
+(scalar loss, recall@1 of ``first`` among ``second``). Rows whose ids differ by at most ``neighbours`` (a
+number, or one per row as [B,1]) are not negatives of each other; only equal ids are positives.
 """
 
 import torch
@@ -57,9 +57,9 @@ def triplet(first, second, places, neighbours=0, margin=0.1, mining='semi_hard')
     Triplet margin loss on squared Euclidean distances, max(0, d(a,p) − d(a,n) + margin).
 
     :param mining: ``all``: the mean over the triplets that violate the margin; ``hard``: for each anchor the
-        farthest positive and the nearest negative (Hermans et al., 2017, eq. 5); ``semi_hard``: for each positive
-        the nearest negative that is farther than it, or where there is none the farthest negative (Schroff et
-        al., "FaceNet", 2015, section 3.2).
+        farthest positive and the nearest negative (Hermans et al., 2017, eq. 5); ``semi_hard``: for each
+        positive the nearest negative that is farther than it, or where there is none the farthest negative
+        (Schroff et al., "FaceNet", 2015, section 3.2).
     """
     views = torch.cat([first, second])
     positive, negative = relations(places, neighbours)

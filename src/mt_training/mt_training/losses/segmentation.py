@@ -1,8 +1,8 @@
 """
 Segmentation losses: logits [B,C,h,w] of any stride against class ids [B,H,W].
 
-All have the same first arguments: ``labels`` are integers, ``ignore_index`` does not count, ``weights`` [C] are
-class weights or None. All are scalars, and 0 when nothing is labelled.
+All have the same first arguments: ``labels`` are integers, ``ignore_index`` does not count, ``weights`` [C]
+are class weights or None. All are scalars, and 0 when nothing is labelled.
 """
 
 import torch
@@ -123,8 +123,8 @@ def ohem(logits, labels, weights=None, ignore_index=255, threshold=0.7, min_kept
     """
     Cross entropy over the hard pixels only: those whose true class has less than ``threshold`` probability.
 
-    Online hard example mining (Shrivastava et al., 2016) as segmentation uses it. At least ``min_kept`` of the
-    labelled pixels count, the hardest first. Which pixels count does not depend on class weights.
+    Online hard example mining (Shrivastava et al., 2016) as segmentation uses it. At least ``min_kept`` of
+    the labelled pixels count, the hardest first. Which pixels count does not depend on class weights.
 
     :param threshold: probability.
     :param min_kept: part of the labelled pixels, 0–1.

@@ -1,8 +1,8 @@
 """
 How the losses of the tasks become one.
 
-In an experiment, ``weighting: {kind: fixed | uncertainty | dwa | pcgrad}``; ``loss_weights`` are factors on top
-of all of them. A loss that is exactly 0 (its task has no labels in this step) is left out.
+In an experiment, ``weighting: {kind: fixed | uncertainty | dwa | pcgrad}``; ``loss_weights`` are factors on
+top of all of them. A loss that is exactly 0 (its task has no labels in this step) is left out.
 """
 
 import torch
@@ -127,8 +127,8 @@ class PcGrad(FixedWeights):
     """
     Weights as fixed; where gradients of two tasks conflict, each loses what works against the other.
 
-    Yu et al., "Gradient Surgery for Multi-Task Learning", 2020, algorithm 1, on the parameters that more than one
-    task trains. The module does the surgery when it goes backward: see :func:`surgery`.
+    Yu et al., "Gradient Surgery for Multi-Task Learning", 2020, algorithm 1, on the parameters that more
+    than one task trains. The module does the surgery when it goes backward: see :func:`surgery`.
     """
 
     surgery = True

@@ -1,8 +1,9 @@
 """
 PoseNet: the motion of the camera between two images, learnt together with depth.
 
-Zhou et al., "Unsupervised Learning of Depth and Ego-Motion from Video", 2017; the rays of the pixels are inputs too
-(Facil et al., "CAM-Convs", 2019), so that views may be cropped, scaled and rolled as training does.
+Zhou et al., "Unsupervised Learning of Depth and Ego-Motion from Video", 2017; the rays of the pixels are
+inputs too (Facil et al., "CAM-Convs", 2019), so that views may be cropped, scaled and rolled as training
+does.
 """
 
 import torch
@@ -38,7 +39,8 @@ class PoseNet(nn.Module):
         Estimate the motion.
 
         :param first: [B,3,H,W] RGB in 0–1, :param second: the same.
-        :param first_rays: [B,2,H,W] normalised camera coordinates of the pixels, :param second_rays: the same.
+        :param first_rays: [B,2,H,W] normalised camera coordinates of the pixels, :param second_rays: the
+            same.
         :return: [B,4,4] first camera → second camera; the scale is that of the depth it is trained with.
         """
         x = torch.cat([first - 0.5, second - 0.5, first_rays, second_rays], dim=1)

@@ -1,0 +1,66 @@
+"""Two processes under torchrun do what one does with the same global batch."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
+pytest.importorskip('lightning', reason='needs the training environment: ./mt build --training')
+
+from mt_training.distributed import share  # noqa: E402
+from mt_training.train import main  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_experiment import (  # noqa: E402
+    arguments,
+    assert_same_weights,
+    figures,
+    start,
+    tiny_config,
+    write_config,
+    write_data,
+)
+
+LOSSES = {'segmentation': {'cross_entropy': 1.0, 'lovasz': 0.5, 'ohem': 0.5}}
+STAGES = [
+    {'name': 'fixed', 'epochs': 1},
+    {'name': 'surgery', 'epochs': 1, 'weighting': {'kind': 'pcgrad'}, 'sample_seeds': True, 'losses': LOSSES},
+]
+
+
+def test_shares_cover_the_batch():
+    for total, count in ((5, 2), (7, 3), (3, 3)):
+        parts = [share(total, i, count) for i in range(count)]
+        assert parts[0][0] == 0 and parts[-1][1] == total
+        assert all(a[1] == b[0] for a, b in zip(parts, parts[1:]))
+
+
+@pytest.mark.timeout(400)
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    """Dropout, batch norm, losses over pairs, uneven shares (5 and 3 pairs), a step that leaves heads unused."""
+    torch.set_num_threads(1)
+    (tmp_path / 'data').mkdir()
+    data = write_data(tmp_path / 'data')
+    experiment = write_config(tmp_path / 'x.yaml', tiny_config(stages=STAGES))
+    torchrun = [
+        '-m',
+        'torch.distributed.run',
+        '--nproc-per-node',
+        '2',
+        '--standalone',
+        '-m',
+        'mt_training.train',
+    ]
+    done = start([*torchrun, *arguments(experiment, data, tmp_path / 'two')])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('trained;') == 1, 'one process speaks'
+    assert main(arguments(experiment, data, tmp_path / 'one')) == 0
+    for version in (0, 1):
+        one, two = (figures(tmp_path / name, version) for name in ('one', 'two'))
+        assert len(one) == len(two) > 3
+        for a, b in zip(one, two):
+            assert a.keys() == b.keys()
+            for key in a:
+                assert b[key] == pytest.approx(a[key], rel=2e-4, abs=2e-5), key
+    assert_same_weights(tmp_path / 'one' / 'last.ckpt', tmp_path / 'two' / 'last.ckpt', rtol=1e-3, atol=1e-4)
