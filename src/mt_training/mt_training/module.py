@@ -4,6 +4,7 @@ import lightning
 import torch
 import torch.nn.functional as F
 
+from mt_perception.errors import MtError
 from mt_training.distributed import add_up, average, gather, globalise, share, world_size
 from mt_training.freezing import freeze as freeze_parts
 from mt_training.freezing import hold_statistics
@@ -44,7 +45,6 @@ class MultiTaskModule(lightning.LightningModule):
     :param weighting: see :func:`mt_training.losses.weighting.build_weighting`.
     :param freeze_backbone: the whole encoder keeps its weights.
     :param train_only: tasks; all but their heads keep their weights. Empty: all train.
-    :param focal: canonical focal length in pixels, for the photometric loss.
     :param gather_losses: with several processes, compute the losses over the batch of all of them.
     :param seed: of the order in which gradients meet.
     """
@@ -62,7 +62,6 @@ class MultiTaskModule(lightning.LightningModule):
         weighting=None,
         freeze_backbone=False,
         train_only=(),
-        focal=1.0,
         gather_losses=True,
         seed=0,
     ):
@@ -76,13 +75,9 @@ class MultiTaskModule(lightning.LightningModule):
         self.neighbours = neighbours or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer('class_weights', weights, persistent=False)
-        self.table, self.focal, self.seed = LossTable(losses), focal, seed
+        self.table, self.seed = LossTable(losses), seed
         self.gather_losses = gather_losses and world_size() > 1
-        photometric = (losses or {}).get('photometric') or {}
-        learnt = isinstance(photometric, dict) and any(
-            isinstance(v, dict) and v.get('pose') == 'network' for v in photometric.values()
-        )
-        self.pose = PoseNet() if learnt else None
+        self.pose = PoseNet() if self.table.option('photometric', 'pose') == 'network' else None
         self.teachers, self.to_operate = None, None
         self.set_weighting(weighting, loss_weights)
         if self.gather_losses:
@@ -207,11 +202,17 @@ class MultiTaskModule(lightning.LightningModule):
         if self.wants('depth'):
             losses['depth'] = self.depth_loss(out['log_depth'], depth, sets, figures)
         if self.wants('photometric'):
+            if 'intrinsics' not in batch:
+                raise MtError('the photometric loss needs sets that say where their cameras are')
+            cameras = ('intrinsics', 'depth_scale', 'relative_pose')
             losses['photometric'], _ = self.table(
-                'photometric', out['log_depth'], self.everyone(images, size, 2),
-                *(self.everyone(batch[key], size) for key in ('camera', 'second_from_first')),
-                focal=self.focal, pose=self.pose,
-            )  # fmt: skip
+                'photometric',
+                out['log_depth'],
+                self.everyone(images, size, 2),
+                *(self.everyone(batch[key], size) for key in cameras),
+                estimate=self.pose,
+                figures=figures,
+            )
         if self.teachers is not None:
             taught = [
                 {k: self.everyone(v, size, 2) for k, v in words.items()}

@@ -161,7 +161,6 @@ def build_module(config, seed=None):
         weighting=config['weighting'],
         freeze_backbone=config['freeze_backbone'],
         train_only=config['train_only'],
-        focal=config['focal'],
         gather_losses=config['gather_losses'],
         seed=config['seed'] if seed is None else seed,
     )

@@ -6,9 +6,7 @@ Every sample is a dict of arrays, the same keys for every set:
 ``images`` [2,3,h,w] uint8 RGB · ``labels`` [2,h,w] uint8, 255 = ignored · ``depth`` [2,h,w] float32
 metres at the canonical focal length, NaN = unknown · ``cells`` [2,h/4,w/4] uint8, keypoint's pixel in its
 4×4 cell, 16 = none, 255 = ignored · ``points`` [2,P,2] float32 corresponding pixels of the two views ·
-``points_valid`` [P] bool · ``place`` int64, equal ids show the same place · ``camera`` [2,3,3] float32,
-normalised camera coordinates → pixels of the view, and ``second_from_first`` [4,4] float32 metres,
-NaN = unknown.
+``points_valid`` [P] bool · ``place`` int64, equal ids show the same place.
 """
 
 import cv2
@@ -128,8 +126,6 @@ class HomographyPairs:
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
         out['depth'] = np.where(out['labels'] == SKY, np.float32(SKY_DEPTH), np.float32(np.nan))
         out['place'] = np.int64(index)
-        out['camera'] = np.full((2, 3, 3), np.nan, np.float32)
-        out['second_from_first'] = np.full((4, 4), np.nan, np.float32)
         if geometry:
             out['matrices'] = matrices
         return out
@@ -220,13 +216,6 @@ class RgbdPairs:
         out['points'], out['points_valid'] = pad_points(rng, warped[0][keep], warped[1][keep])
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
         out['place'] = np.int64(i)
-        out['camera'] = np.stack(
-            [m @ f['camera'].matrix for m, f in zip(matrices, (first, second), strict=True)]
-        ).astype(np.float32)
-        motion = np.full((4, 4), np.nan)
-        if first['group'] == second['group']:
-            motion = np.linalg.inv(second['pose']) @ first['pose']
-        out['second_from_first'] = motion.astype(np.float32)
         if geometry:
             out['frames'], out['matrices'] = (first, second), matrices
         return out

@@ -13,7 +13,6 @@ import torch
 from mt_perception.errors import MtError
 from mt_training.data.frames import cached_frames
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
-from mt_training.data.posed_pairs import PosedPairs
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
 from mt_training.distributed import rank, share, world_size
 
@@ -31,7 +30,6 @@ def _render(scene, seed, length):
     return RenderedSequence(scene=scene, seed=seed, frames=length, width=512, height=384)
 
 
-POSED_WIDTH = 640  # pixels; frames of sequences without depth are kept at this width
 IMAGE_TYPES = ('.jpg', '.jpeg', '.png')
 
 
@@ -156,24 +154,6 @@ class SetBuilder:
                 frames += world
         gap = max(1, section['gap'] // section['step'])
         return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
-
-    def _posed(self, section):
-        """Frames ``frames: [first, last, step]`` of a sequence without depth, for the photometric loss."""
-        sequence = open_folder(self.data / section['root'])
-        frames = []
-        for index in range(*section['frames']):
-            frame = sequence[index]
-            size = (POSED_WIDTH, round(frame.image.shape[0] * POSED_WIDTH / frame.image.shape[1]))
-            image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-            pose = frame.pose if section.get('poses', True) else None
-            if section.get('poses', True) and pose is None:
-                raise MtError(
-                    f'the sequence {self.data / section["root"]} has no poses; '
-                    'say poses: false to learn them with losses.photometric.photometric.pose: network'
-                )
-            frames.append({'image': image, 'camera': frame.camera.scaled(*size), 'pose': pose})
-        gap = max(1, section['gap'] // section['frames'][2])
-        return PosedPairs(frames, self.size, gap, tuple(section['scale']))
 
     def _place_folders(self, section):
         """Two folders whose images of the same index (``first``:``last``) show the same place."""

@@ -48,7 +48,6 @@ DEFAULTS = {
     'descriptors': 'dual_softmax',
     'place': 'info_nce',
 }
-HIDDEN = {'pose'}  # keys of a loss that are not options of its function, but of the module
 
 
 class LossTable:
@@ -83,7 +82,6 @@ class LossTable:
         weight = options.pop('weight', 1.0)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool):
             raise MtError(f"losses.{task}.{name}: '{weight}' is not a weight")
-        options = {k: v for k, v in options.items() if k not in HIDDEN}
         parameters = inspect.signature(known[name]).parameters.values()
         if not any(p.kind == p.VAR_KEYWORD for p in parameters):
             allowed = [p.name for p in parameters if p.default is not p.empty]
@@ -93,6 +91,10 @@ class LossTable:
                     f"losses.{task}.{name} has no option '{wrong[0]}'; it has: {', '.join(allowed) or 'none'}"
                 )
         return name, weight, known[name], options
+
+    def option(self, task, name):
+        """Return the option ``name`` of the losses of a task, from the first that has it, or None."""
+        return next((options[name] for *_, options in self.parts.get(task, []) if name in options), None)
 
     def has(self, task):
         """Tell whether anything is computed for ``task``."""

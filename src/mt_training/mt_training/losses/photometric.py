@@ -127,39 +127,42 @@ def reprojection_loss(
     return loss
 
 
-def pair_photometric(log_depth, images, camera, second_from_first, focal, pose=None, **options):
+def pair_photometric(
+    log_depth, images, intrinsics, depth_scale, relative_pose, pose=None, estimate=None, **options
+):
     """
     Reprojection loss of pairs of views, each warped into the other.
 
     :param log_depth: [2B,1,h,w] log metres at the canonical focal length, first views first.
     :param images: [2B,3,H,W] RGB in 0–255.
-    :param camera: [B,2,3,3] of the views in pixels; NaN: this pair does not count.
-    :param second_from_first: [B,4,4] metres; NaN: unknown, and the pair counts only with ``pose``.
-    :param focal: canonical focal length in pixels.
-    :param pose: network (images, images, rays, rays) → [B,4,4] for unknown motion, or None.
+    :param intrinsics: [B,2,3,3] normalised camera coordinates → pixels of the views; may hold a roll.
+        NaN: this pair does not count.
+    :param depth_scale: [B,2] metres per metre at the canonical focal length; NaN: this pair does not count.
+    :param relative_pose: [B,4,4] first camera → second in metres; NaN: unknown, and the pair counts only
+        where the pose is learnt.
+    :param pose: ``network`` to learn unknown motion; None: such pairs do not count.
+    :param estimate: the pose network, (images, images, rays, rays) → [B,4,4].
     :param options: of :func:`reprojection_loss`.
     :return: scalar; 0 when no pair counts.
     """
-    size = len(camera)
-    moved = torch.isfinite(second_from_first).flatten(1).all(1)
-    rows = torch.isfinite(camera).flatten(1).all(1) & (moved | (pose is not None))
+    size = len(intrinsics)
+    moved = torch.isfinite(relative_pose).flatten(1).all(1)
+    seen = torch.isfinite(intrinsics).flatten(1).all(1) & torch.isfinite(depth_scale).all(1)
+    rows = seen & (moved | (pose == 'network'))
     if not bool(rows.any()):
         return log_depth.sum() * 0
     log_depth = F.interpolate(log_depth, size=images.shape[-2:], mode='bilinear', align_corners=False)
-    focals = torch.linalg.det(camera[rows][:, :, :2, :2].float()).abs().sqrt()  # [b,2]
     views = [images[:size][rows] / 255, images[size:][rows] / 255]
-    cameras = [camera[rows, 0], camera[rows, 1]]
+    cameras = [intrinsics[rows, 0], intrinsics[rows, 1]]
     depths = [
-        part[rows].exp() * focals[:, i, None, None, None] / focal
+        part[rows].exp() * depth_scale[rows, i, None, None, None]
         for i, part in enumerate((log_depth[:size], log_depth[size:]))
     ]
-    motion = second_from_first[rows]
-    if pose is not None and not bool(moved[rows].all()):
+    motion = relative_pose[rows]
+    if not bool(moved[rows].all()):
         rays = [pixel_rays(c, images.shape[-2:]).unflatten(2, images.shape[-2:])[:, :2] for c in cameras]
-        found = pose(*views, *rays)
-        motion = torch.where(moved[rows][:, None, None], motion.nan_to_num(), found)
+        motion = torch.where(moved[rows][:, None, None], motion.nan_to_num(), estimate(*views, *rays))
     there = reprojection_loss(depths[0], views[0], cameras[0], [(views[1], cameras[1], motion)], **options)
-    back = reprojection_loss(
-        depths[1], views[1], cameras[1], [(views[0], cameras[0], torch.linalg.inv(motion))], **options
-    )
+    back = torch.linalg.inv(motion)
+    back = reprojection_loss(depths[1], views[1], cameras[1], [(views[0], cameras[0], back)], **options)
     return (there + back) / 2
