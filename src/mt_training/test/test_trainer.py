@@ -1,4 +1,4 @@
-"""The loop: schedules, loggers, precision, accumulation, early stopping, stages; on a miniature of the default."""
+"""The loop: schedules, loggers, precision, accumulation, early stopping, stages; on a miniature experiment."""
 
 import sys
 from pathlib import Path
