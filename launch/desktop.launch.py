@@ -10,11 +10,10 @@ jetson.launch.py and replay.launch.py include this file with other defaults.
 import os
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
-from launch import LaunchDescription
 
 SHARE = get_package_share_directory('mt_perception')
 STOP_S = '25'  # a node may be in the middle of building an engine when Ctrl-C comes

@@ -9,10 +9,9 @@ Takes the arguments of desktop.launch.py. The first start builds the TensorRT en
 import os
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-from launch import LaunchDescription
 
 SHARE = get_package_share_directory('mt_perception')
 

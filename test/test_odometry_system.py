@@ -250,6 +250,14 @@ def test_loss_reset_and_time_that_jumps(nodes, listener, diagnostics, offline):
     assert np.allclose(alone.ears.pose(key), np.eye(4))
     assert 'time jumped back' in process.log.read_text()
 
+    # and one that starts again too soon to be told from disorder
+    alone.send(0.85, keypoints[1])
+    alone.send(0.05, keypoints[0], wait=False)
+    diagnostics.wait_sentence('visual_odometry', 'keypoints 0.80 s older than the last ones were dropped')
+    assert int(diagnostics.value('visual_odometry', 'frames dropped')) == 1
+    alone.send(0.95, keypoints[2])
+    assert listener.wait_for(lambda: 'older' not in diagnostics.sentence('visual_odometry'), WAIT_S)
+
 
 def test_camera_mount_from_tf_static(nodes, listener, diagnostics, offline):
     """With a static transform base_link ← camera, odometry is that of the base, wherever the camera looks."""

@@ -66,15 +66,19 @@ class Camera2Results:
 
         return keep
 
-    def wait_connected(self, publisher=None, diagnostics=None):
-        """Wait until the node hears this camera, and this listener its results."""
+    def wait_connected(self, diagnostics, publisher=None):
+        """
+        Wait until the node hears this camera, and this listener its results.
+
+        Each side finds the other by itself, and a best-effort subscription misses what was sent before.
+        """
         publisher = publisher or self.image
         assert self.listener.wait_for(lambda: publisher.get_subscription_count() > 0, WAIT_S)
-        if diagnostics is not None:
-            for name in self.results:
-                assert self.listener.wait_for(
-                    lambda name=name: diagnostics.value('perception', f'{name} subscribers') == '1', WAIT_S
-                ), f'{name} has no subscriber'
+        topic = publisher.topic_name.removeprefix('/')
+        for key in (f'{topic} publishers', *(f'{name} subscribers' for name in self.results)):
+            assert self.listener.wait_for(
+                lambda key=key: diagnostics.value('perception', key) == '1', WAIT_S
+            ), f'{key}: {diagnostics.value("perception", key)}'
 
     def header(self):
         """Return a new stamp."""
@@ -105,7 +109,7 @@ def running(nodes, exact_model, listener, diagnostics):
     process = nodes.start('perception', model=str(exact_model), diagnostics_period=0.1)
     diagnostics.wait_active(process)
     camera = Camera2Results(listener)
-    camera.wait_connected(diagnostics=diagnostics)
+    camera.wait_connected(diagnostics)
     return process, camera, diagnostics
 
 
@@ -223,7 +227,7 @@ def test_compressed_images_are_found_and_used(nodes, exact_model, listener, diag
     diagnostics.wait_active(process)
     camera = Camera2Results(listener, ['segmentation'])
     listener.node.destroy_publisher(camera.image)
-    camera.wait_connected(camera.compressed, diagnostics)
+    camera.wait_connected(diagnostics, camera.compressed)
     image = picture(2)
 
     def message(extension, cut=None):
@@ -245,7 +249,7 @@ def test_newest_frame_wins(nodes, corner_model, listener, diagnostics):
     )
     diagnostics.wait_active(process)
     camera = Camera2Results(listener, ['keypoints'])
-    camera.wait_connected(diagnostics=diagnostics)
+    camera.wait_connected(diagnostics)
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     total = 30
     keys = [camera.send(image_from_array(image, 'rgb8', camera.header()))]
@@ -272,7 +276,7 @@ def test_nothing_is_computed_for_nobody(nodes, exact_model, listener, diagnostic
     process = nodes.start('perception', model=str(exact_model), diagnostics_period=0.1)
     diagnostics.wait_active(process)
     camera = Camera2Results(listener, [])
-    camera.wait_connected()
+    camera.wait_connected(diagnostics)
     for _ in range(3):
         camera.send(image_from_array(picture(), 'rgb8', camera.header()))
     assert listener.wait_for(lambda: int(diagnostics.value('perception', 'frames in')) >= 1, WAIT_S)
@@ -300,7 +304,7 @@ def test_label_info_reaches_late_subscribers(running, listener):
 
 def test_lifecycle_and_parameters(running, listener):
     """The lifecycle services work, and parameters are described, checked and applied."""
-    process, camera, _ = running
+    process, camera, diagnostics = running
 
     def change(transition):
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -357,7 +361,7 @@ def test_lifecycle_and_parameters(running, listener):
     assert set_parameter('model', type=text, string_value=model).successful
     assert change(Transition.TRANSITION_CONFIGURE)
     assert change(Transition.TRANSITION_ACTIVATE)
-    camera.wait_connected()
+    camera.wait_connected(diagnostics)
     connected = listener.wait_for(
         lambda: listener.node.count_publishers('perception/segmentation') == 1, WAIT_S
     )

@@ -1,12 +1,25 @@
 """Build description of mt_perception for colcon (ament_python)."""
 
 from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 package_name = 'mt_perception'
 
-# launch and config are links to the folders of the same names at the top of the repository.
+
+def files(folder, pattern):
+    """
+    Return the files of ``launch`` or ``config``, which are links to folders at the top of the repository.
+
+    Where links are not kept (an unpacked archive, git with core.symlinks=false), a file with the link's
+    target is in their place.
+    """
+    place = Path(__file__).resolve().parent / folder  # not beside the link to this file that colcon makes
+    target = place.read_text().strip() if place.is_file() else folder
+    return glob(f'{target}/{pattern}')
+
+
 setup(
     name=package_name,
     version='0.1.0',
@@ -15,8 +28,8 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
-        (f'share/{package_name}/launch', glob('launch/*.launch.py')),
-        (f'share/{package_name}/config', glob('config/*.*')),
+        (f'share/{package_name}/launch', files('launch', '*.launch.py')),
+        (f'share/{package_name}/config', files('config', '*.*')),
     ],
     python_requires='>=3.10',
     install_requires=['setuptools'],

@@ -5,8 +5,6 @@ from torch import nn
 
 from mt_perception.errors import MtError
 
-TASKS = ('segmentation', 'depth', 'keypoints', 'global_descriptor')
-
 
 def reached_parameters(net, task, size=64):
     """Return the names of the parameters that the outputs of a task depend on."""
@@ -39,7 +37,7 @@ def head_parameters(net, tasks):
 
     :raises MtError: the network has no such task, or nothing of its own for it.
     """
-    known = [t for t in TASKS if t in getattr(net, 'tasks', TASKS)]
+    known = net.tasks
     for task in tasks:
         if task not in known:
             raise MtError(f"train_only: unknown task '{task}'; this network has: {', '.join(known)}")

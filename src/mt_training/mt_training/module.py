@@ -9,9 +9,11 @@ from mt_training.distributed import add_up, average, gather, globalise, share, w
 from mt_training.freezing import freeze as freeze_parts
 from mt_training.freezing import hold_statistics
 from mt_training.losses import LossTable
+from mt_training.losses.depth import at_stride
 from mt_training.losses.keypoints import sample_descriptors
+from mt_training.losses.kp2d import kp2d_losses
 from mt_training.losses.weighting import build_weighting, surgery
-from mt_training.models.mtnet import MtNet
+from mt_training.models import build_network
 from mt_training.models.posenet import PoseNet
 from mt_training.schedules import build_optimizer
 
@@ -21,9 +23,13 @@ NEEDS = {
     'depth': 'depth',
     'photometric': 'depth',
     'keypoints': 'keypoints',
+    'keypoint_score': 'keypoints',
+    'keypoint_location': 'keypoints',
+    'keypoint_triplet': 'keypoints',
     'descriptors': 'keypoints',
     'place': 'global_descriptor',
 }
+KP2D = ('keypoint_score', 'keypoint_location', 'keypoint_triplet')
 AUXILIARY_WEIGHT = 0.4  # of auxiliary segmentation heads, where loss_weights.auxiliary does not say
 
 
@@ -31,10 +37,13 @@ class MultiTaskModule(lightning.LightningModule):
     """
     Multi-task training: every batch mixes the sets, and each trains the tasks it has labels for.
 
+    What the network does not do is left out.
+
     The dense sets of a batch go through the network together, so that the statistics of batch norm are
     those of all sets, with which the network runs in the end.
 
-    :param model: keyword arguments of :class:`MtNet`.
+    :param architecture: see :func:`mt_training.models.build_network`.
+    :param model: the experiment's section of that name.
     :param optimizer: see :func:`mt_training.schedules.build_optimizer`.
     :param loss_weights: weight per loss; a task without one is neither computed nor trained.
     :param max_steps: length of the learning rate's schedule, in optimizer steps.
@@ -47,10 +56,12 @@ class MultiTaskModule(lightning.LightningModule):
     :param train_only: tasks; all but their heads keep their weights. Empty: all train.
     :param gather_losses: with several processes, compute the losses over the batch of all of them.
     :param seed: of the order in which gradients meet.
+    :param kp2d: parameters of :func:`mt_training.losses.kp2d.kp2d_losses`.
     """
 
     def __init__(
         self,
+        architecture,
         model,
         optimizer,
         loss_weights,
@@ -64,15 +75,16 @@ class MultiTaskModule(lightning.LightningModule):
         train_only=(),
         gather_losses=True,
         seed=0,
+        kp2d=None,
     ):
         """Make the network; weights are loaded by the caller."""
         super().__init__()
         self.save_hyperparameters()
-        self.net = MtNet(**model)
+        self.net = build_network(architecture, **model)
         self.net.freeze_encoder(freeze)
         freeze_parts(self.net, freeze_backbone, train_only)
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
-        self.neighbours = neighbours or {}
+        self.neighbours, self.kp2d = neighbours or {}, kp2d or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer('class_weights', weights, persistent=False)
         self.table, self.seed = LossTable(losses), seed
@@ -99,12 +111,12 @@ class MultiTaskModule(lightning.LightningModule):
         wanted = {NEEDS.get(key) for key, weight in self.loss_weights.items() if weight}
         if self.teachers is not None:
             wanted |= set(self.teachers.tasks())
-        known = getattr(self.net, 'tasks', ('segmentation', 'depth', 'keypoints', 'global_descriptor'))
-        return tuple(t for t in known if t in wanted)
+        return tuple(task for task in self.net.tasks if task in wanted)
 
     def wants(self, loss):
         """Tell whether a loss counts in this experiment."""
-        return bool(self.loss_weights.get(loss)) and self.table.has(loss) and NEEDS[loss] in self.tasks
+        there = loss in KP2D or self.table.has(loss)
+        return there and bool(self.loss_weights.get(loss)) and NEEDS[loss] in self.tasks
 
     def train(self, mode=True):
         """Switch to training; frozen batch norms keep their statistics."""
@@ -133,8 +145,8 @@ class MultiTaskModule(lightning.LightningModule):
         losses, figures = {}, {}
         places = []
         if 'dense' in batch:
-            losses, place = self.dense_losses(batch['dense'], figures)
-            places += [] if place is None else [place]
+            losses = self.dense_losses(batch['dense'], figures)
+            places += [losses.pop('place')] if 'place' in losses else []
         for name, part in batch['places'].items():
             if not self.wants('place'):
                 break
@@ -170,7 +182,7 @@ class MultiTaskModule(lightning.LightningModule):
         return gather(rows, size, views)
 
     def dense_losses(self, batch, figures):
-        """Return (losses by task, place loss or None) of the pairs of the dense sets; add to ``figures``."""
+        """Return the losses, by task, of the pairs of the dense sets; add to ``figures``."""
         sets = batch['sets']
         if not self.gather_losses and world_size() > 1:
             sets = sets[slice(*share(len(sets)))]
@@ -189,7 +201,7 @@ class MultiTaskModule(lightning.LightningModule):
         losses = {}
         if self.wants('segmentation'):
             losses['segmentation'] = self.segmentation_loss(out, labels, figures)
-        if self.wants('keypoints'):
+        if self.wants('keypoints') and 'keypoints' in out:
             losses['keypoints'], _ = self.table('keypoints', out['keypoints'], cells, figures=figures)
         if self.wants('descriptors'):
             stride = images.shape[-1] // out['descriptors'].shape[-1]
@@ -199,6 +211,12 @@ class MultiTaskModule(lightning.LightningModule):
             losses['descriptors'], match = self.table('descriptors', first, second, valid, figures=figures)
             if match is not None:
                 figures['match'] = match
+        if 'keypoint_scores' in out and any(self.wants(loss) for loss in KP2D):
+            keys = ('homography', 'points', 'points_valid')
+            pairs = {key: self.everyone(batch[key], size) for key in keys}
+            found, more = kp2d_losses(out, pairs, labels.shape[:0:-1], **self.kp2d)
+            losses.update({key: value for key, value in found.items() if self.wants(key)})
+            figures.update(more)
         if self.wants('depth'):
             losses['depth'] = self.depth_loss(out['log_depth'], depth, sets, figures)
         if self.wants('photometric'):
@@ -219,18 +237,20 @@ class MultiTaskModule(lightning.LightningModule):
                 for words in self.teachers.teach(images)
             ]
             losses.update(self.teachers.losses(out, taught, tuple(images.shape[-2:])))
-        if not self.wants('place'):
-            return losses, None
+        if self.wants('place'):
+            losses['place'], figures['recall'] = self.place_loss(
+                out['global_descriptor'], self.everyone(batch['place'], size), sets, figures
+            )
+        return losses
+
+    def place_loss(self, place, ids, sets, figures):
+        """Tell the places of all sets apart: [2B,G] with ids [B]; return (loss, recall@1 in the batch)."""
         # ids of different sets are far apart
-        names = list(dict.fromkeys(sets))
-        number = torch.tensor([names.index(name) for name in sets], device=labels.device)
-        near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=labels.device)
-        place = out['global_descriptor']
-        ids = self.everyone(batch['place'], size) + number * 1_000_000
-        loss, figures['recall'] = self.table(
-            'place', place[:size], place[size:], ids, neighbours=near[:, None], figures=figures
-        )
-        return losses, loss
+        names, size = list(dict.fromkeys(sets)), len(sets)
+        number = torch.tensor([names.index(name) for name in sets], device=place.device)
+        near = torch.tensor([self.neighbours.get(name, 0) for name in sets], device=place.device)
+        ids = ids + number * 1_000_000
+        return self.table('place', place[:size], place[size:], ids, neighbours=near[:, None], figures=figures)
 
     def segmentation_loss(self, out, labels, figures):
         """Loss of the head and, where the network has them, of the auxiliary heads."""
@@ -256,6 +276,11 @@ class MultiTaskModule(lightning.LightningModule):
     def training_step(self, batch, _):
         """Weigh, add, log."""
         losses, figures = self.losses(batch)
+        if not losses:
+            raise MtError(
+                'a step of the schedule has no set from which this network can learn '
+                f'({", ".join(self.net.tasks)})'
+            )
         weighted = self.weighting.weighted(losses)
         total = sum(weighted.values())
         self.to_operate = (total, list(weighted.values())) if self.weighting.surgery else None
@@ -291,9 +316,12 @@ class MultiTaskModule(lightning.LightningModule):
 
     def validation_step(self, batch, _):
         """Accumulate the confusion matrix and the depth errors."""
+        task = batch['set']
+        if task not in self.net.tasks:
+            return
         images = batch['images'].float().contiguous(memory_format=torch.channels_last)
-        out = self.net(images, ['segmentation', 'depth'])
-        if batch['set'] == 'segmentation':
+        out = self.net(images, [task])
+        if task == 'segmentation':
             logits = F.interpolate(out['segmentation'], size=batch['labels'].shape[-2:], mode='bilinear')
             prediction, labels = logits.argmax(1), batch['labels'].long()
             known = labels != 255
@@ -302,14 +330,13 @@ class MultiTaskModule(lightning.LightningModule):
                 labels[known] * count + prediction[known], minlength=count * count
             ).reshape(count, count)
         else:
-            target = batch['depth'][:, 2::4, 2::4]
-            known = torch.isfinite(target)
+            target, known = at_stride(batch['depth'], out['log_depth'])
             predicted = out['log_depth'][:, 0].exp()
             self.depth_errors.append(((predicted - target).abs() / target)[known].mean())
 
     def on_validation_epoch_start(self):
         """Clear the accumulators."""
-        count = self.net.segmentation[-1].out_channels
+        count = self.net.classes
         self.confusion = torch.zeros(count, count, dtype=torch.long, device=self.device)
         self.depth_errors = []
 

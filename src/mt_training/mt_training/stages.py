@@ -14,7 +14,6 @@ Stages of an experiment: each changes some keys and starts from the weights of t
 import copy
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -115,32 +114,23 @@ def archive(output, index, name):
             os.replace(part, kept)
 
 
-def start_from(module, checkpoint):
+def load_weights(module, path):
     """
-    Take the weights of a checkpoint that fit a module, averaged ones where it has them.
+    Start a module from the weights of another run that fit it; says which modules keep their random ones.
 
-    :return: number of the module's weights that did not come from there.
-    :raises MtError: the file is missing, or nothing fits.
+    :raises MtError: there is no such checkpoint, or nothing in it fits.
     """
-    if not Path(checkpoint).is_file():
-        raise MtError(f'the checkpoint {checkpoint} does not exist')
-    state = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict']
-    own = module.state_dict()
-    fits = {
-        k: v
-        for k, v in state.items()
-        if k in own and own[k].shape == v.shape and not k.startswith('weighting.')
-    }
-    if not fits:
-        raise MtError(f'no weight of {checkpoint} fits this network')
-    module.load_state_dict(fits, strict=False)
-    missing = [k for k in own if k not in fits and not k.startswith('weighting.')]
-    if missing:
-        print(
-            f'{len(missing)} of {len(own)} weights are not in {checkpoint}, such as {missing[0]}',
-            file=sys.stderr,
-        )
-    return len(missing)
+    if not Path(path).is_file():
+        raise MtError(f'{path} does not exist; --init takes a checkpoint that train wrote')
+    given = torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+    own = {key: value for key, value in module.state_dict().items() if not key.startswith('weighting.')}
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise MtError(f'{path} holds no weights of this network')
+    module.load_state_dict(fitting, strict=False)
+    fresh = sorted({'.'.join(key.split('.')[1:3]) for key in own if key not in fitting})
+    if fresh:
+        print(f'not in {path}, so random: {", ".join(fresh)}')
 
 
 def write_config(output, config):

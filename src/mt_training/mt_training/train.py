@@ -23,12 +23,15 @@ from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images
 from mt_training.distributed import first_process_first, meet, part, rank, under_torchrun, world_size
 from mt_training.losses.class_balance import class_weights
 from mt_training.module import MultiTaskModule
+from mt_training.stages import load_weights
 from mt_training.teachers import Teachers
 from mt_training.trainer import StepSeed, build_trainer, last_checkpoint
 
 __all__ = ['StepSeed', 'last_checkpoint', 'load_config', 'main', 'override', 'train']
 
 CONFIGS = Path(__file__).parent / 'configs'
+START_VIEWS = 60  # views of each set from which a network starts what can start from images
+IMITATED = 32  # views on which an encoder learns to imitate the larger one it is made from
 
 
 DEFAULTS = 'defaults'  # not an experiment: what the keys mean that one leaves out
@@ -38,6 +41,8 @@ BALANCE_SAMPLES = 100  # pairs per set from which the frequency of classes is to
 def load_config(name):
     """
     Read an experiment; keys it leaves out get their values from ``configs/defaults.yaml``.
+
+    One with the key ``extends: NAME`` has all keys of that experiment, but for those it gives itself.
 
     :param name: a name in the package's ``configs`` or the path of a YAML file.
     :raises MtError: there is no such experiment.
@@ -50,8 +55,10 @@ def load_config(name):
         config = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise MtError(f'{path} is not YAML: {" ".join(str(error).split())}') from None
-    if not isinstance(config, dict) or 'architecture' not in config:
+    if not isinstance(config, dict) or not {'architecture', 'extends'} & set(config):
         raise MtError(f"{path} is not an experiment: it has no key 'architecture'")
+    if 'extends' in config:
+        config = {**load_config(config.pop('extends')), **config}
     if config['architecture'].startswith('lightglue'):
         return config
     defaults = yaml.safe_load((CONFIGS / f'{DEFAULTS}.yaml').read_text())
@@ -60,14 +67,18 @@ def load_config(name):
 
 
 def override(config, assignments):
-    """Apply ``a.b=value`` assignments (YAML values) to ``config`` in place; the keys must exist."""
+    """
+    Apply ``a.b=value`` assignments (YAML values) to ``config`` in place.
+
+    The keys must exist; the ``model`` section takes all that its network takes.
+    """
     for assignment in assignments:
         key, _, value = assignment.partition('=')
         *parents, last = key.split('.')
         section = config
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
+        if not isinstance(section, dict) or (last not in section and parents != ['model']):
             raise MtError(f"'{key}' is not a key of this experiment")
         section[last] = yaml.safe_load(value)
 
@@ -120,36 +131,12 @@ class Validation(torch.utils.data.Dataset):
         }
 
 
-def initialise_places(net, images):
-    """
-    Start the place projection from the principal components of pooled features, whitened.
-
-    :param images: list of [H,W,3] uint8 RGB of one size, more of them than half of G.
-    """
-    net.eval()
-    with torch.no_grad():
-        pooled = []
-        for image in images:
-            x = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
-            pooled.append(net.pooled(net.encoder((x - 128.0) / 128.0)))
-        pooled = torch.cat(pooled)
-        mean = pooled.mean(0)
-        _, singular, basis = torch.linalg.svd(pooled - mean, full_matrices=False)
-        rank = min(net.place.out_features, len(singular))
-        # a floor on the singular values keeps noise directions from being blown up
-        scale = 1 / (singular[:rank] + 0.1 * singular[0])
-        weight = torch.zeros_like(net.place.weight)
-        weight[:rank] = basis[:rank] * scale[:, None] * singular[0]
-        net.place.weight.copy_(weight)
-        net.place.bias.copy_(-weight @ mean)
-    net.train()
-
-
 def build_module(config, seed=None):
     """Make the Lightning module of an experiment; its teachers are loaded too."""
     neighbours = {name: s.get('neighbours', 0) for name, s in config['sets'].items()}
     steps = -(-config['steps_per_epoch'] // config.get('accumulate', 1))
     module = MultiTaskModule(
+        config['architecture'],
         config['model'],
         config['optimizer'],
         config['loss_weights'],
@@ -157,6 +144,7 @@ def build_module(config, seed=None):
         config['class_weights'],
         neighbours,
         config['freeze_blocks'],
+        kp2d=config.get('kp2d'),
         losses=config['losses'],
         weighting=config['weighting'],
         freeze_backbone=config['freeze_backbone'],
@@ -264,12 +252,14 @@ def run_stage(config, data, pretrained, output, cache, index, epochs, resume, in
     config = {**config, 'class_weights': balance(config, samplers)}
     module = build_module(config, seed)
     if init and not resume:
-        stages.start_from(module, init)
+        load_weights(module, init)
     elif not resume:
-        module.net.encoder.load_npz(Path(pretrained) / 'mobilenet_v2_imagenet.npz')
         rng = np.random.default_rng(config['seed'])
-        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(60)]
-        initialise_places(module.net, [v.transpose(1, 2, 0) for v in views])
+        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(START_VIEWS)]
+        views = [torch.from_numpy(view[None].astype(np.float32)) for view in views]
+        step = -(-len(views) // IMITATED)
+        module.net.load_pretrained(pretrained, views[::step])
+        module.net.initialise_places(views)
     module = module.to(memory_format=torch.channels_last)
     trainer = build_trainer(config, output, epochs, index, seed)
     trainer.fit(module, loader, validation, ckpt_path=resume, weights_only=False)

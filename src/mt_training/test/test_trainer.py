@@ -1,4 +1,4 @@
-"""The loop: schedules, loggers, precision, accumulation, early stopping, stages; on a miniature experiment."""
+"""The loop: schedules, loggers, precision, accumulation, early stopping, stages; on a small experiment."""
 
 import sys
 from pathlib import Path

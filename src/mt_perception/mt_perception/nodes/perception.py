@@ -158,7 +158,7 @@ class PerceptionNode(ManagedNode):
     def __init__(self, **arguments):
         self._pipeline = None
         self._worker = None
-        self._input_subscriptions = []
+        self._input_subscriptions = {}
         self._outputs = {}
         self._label_info = None
         self._camera = None
@@ -229,7 +229,7 @@ class PerceptionNode(ManagedNode):
     def deactivate(self):
         """Unsubscribe and stop the worker."""
         while self._input_subscriptions:
-            self.destroy_subscription(self._input_subscriptions.pop())
+            self.destroy_subscription(self._input_subscriptions.popitem()[1])
         if self._camera is not None:
             self._camera.destroy()
             self._camera = None
@@ -262,8 +262,8 @@ class PerceptionNode(ManagedNode):
         resolved = self.resolve_topic_name(topic)
         events = subscription_events(lambda text: self.health.error(f'qos {topic}', text), resolved)
         qos = input_qos(self.parameters.input_reliability, self.parameters.input_depth)
-        self._input_subscriptions.append(
-            self.create_subscription(message_type, topic, receive, qos, event_callbacks=events)
+        self._input_subscriptions[topic] = self.create_subscription(
+            message_type, topic, receive, qos, event_callbacks=events
         )
 
     def _work(self, item):
@@ -398,6 +398,12 @@ class PerceptionNode(ManagedNode):
         if pipeline is not None:
             values['engine'] = pipeline.engine.name
             values['model'] = pipeline.metadata.model_id
+        for topic, subscription in list(self._input_subscriptions.items()):
+            values[f'{topic} publishers'] = (
+                subscription.get_publisher_count()  # those it is connected with
+                if hasattr(subscription, 'get_publisher_count')
+                else self.count_publishers(topic)  # Humble
+            )
         for name, output in list(self._outputs.items()):
             values[f'{name} subscribers'] = output.get_subscription_count()
         values['input hz'] = self._rate.hz()

@@ -6,7 +6,8 @@ Every sample is a dict of arrays, the same keys for every set:
 ``images`` [2,3,h,w] uint8 RGB · ``labels`` [2,h,w] uint8, 255 = ignored · ``depth`` [2,h,w] float32
 metres at the canonical focal length, NaN = unknown · ``cells`` [2,h/4,w/4] uint8, keypoint's pixel in its
 4×4 cell, 16 = none, 255 = ignored · ``points`` [2,P,2] float32 corresponding pixels of the two views ·
-``points_valid`` [P] bool · ``place`` int64, equal ids show the same place.
+``points_valid`` [P] bool · ``homography`` [3,3] float32, pixels of the first view → the second, NaN where
+none relates them · ``place`` int64, equal ids show the same place.
 """
 
 import cv2
@@ -125,6 +126,7 @@ class HomographyPairs:
         out['points'], out['points_valid'] = pad_points(rng, pair[0][keep], pair[1][keep])
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
         out['depth'] = np.where(out['labels'] == SKY, np.float32(SKY_DEPTH), np.float32(np.nan))
+        out['homography'] = relative.astype(np.float32)
         out['place'] = np.int64(index)
         if geometry:
             out['matrices'] = matrices
@@ -215,6 +217,7 @@ class RgbdPairs:
         keep = inside(warped[0], self.size) & inside(warped[1], self.size)
         out['points'], out['points_valid'] = pad_points(rng, warped[0][keep], warped[1][keep])
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
+        out['homography'] = np.full((3, 3), np.nan, np.float32)
         out['place'] = np.int64(i)
         if geometry:
             out['frames'], out['matrices'] = (first, second), matrices
