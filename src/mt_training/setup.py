@@ -26,8 +26,10 @@ setup(
     entry_points={
         'console_scripts': [
             'benchmark = mt_training.benchmark:main',
+            'convert_mapillary = mt_training.convert_mapillary:main',
             'evaluate = mt_training.evaluation.cli:main',
             'export = mt_training.export:main',
+            'pseudo_label = mt_training.pseudo_label:main',
             'train = mt_training.train:main',
         ],
     },

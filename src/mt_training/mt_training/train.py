@@ -19,6 +19,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mt_perception.errors import MtError
 from mt_training import stages
 from mt_training.checkpoints import usable_checkpoint
+from mt_training.data.augment import view_sizes
+from mt_training.data.datasets_file import add_datasets_option
 from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images, open_folder, read_rgb
 from mt_training.distributed import first_process_first, meet, part, rank, under_torchrun, world_size
 from mt_training.losses.class_balance import class_weights
@@ -169,12 +171,12 @@ def balance(config, samplers):
     options = dict(weights)
     rule = options.pop('rule', None)
     rng = np.random.default_rng(config['seed'])
-    seen = (s.sample(rng).get('labels') for s in samplers.values() for _ in range(BALANCE_SAMPLES))
-    labels = (image for pair in seen if pair is not None for image in pair)
+    dense = [s for s in samplers.values() if not getattr(s, 'only_places', False)]
+    labels = (image for s in dense for _ in range(BALANCE_SAMPLES) for image in s.sample(rng)['labels'])
     return class_weights(rule, labels, config['model']['classes'], **options)
 
 
-def train(config, data, pretrained, output, init=None, cache=None, stop_after=None):
+def train(config, data, pretrained, output, init=None, cache=None, stop_after=None, datasets=None):
     """
     Run an experiment, all its stages; goes on from ``output/last.ckpt`` where there is one.
 
@@ -185,6 +187,8 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     :param init: checkpoint whose weights (not optimizer state) to start from, or None for the encoder's.
     :param cache: folder of prepared data to share with other runs, default ``output/cache``.
     :param stop_after: end after this many epochs of all stages, leaving the rest for a later call.
+    :param datasets: a ``datasets.yaml`` for sets of kind ``dataset``; None: see
+        mt_training.data.datasets_file.
     :return: path of the last checkpoint.
     """
     output = Path(output)
@@ -207,7 +211,7 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
             (output / 'best.ckpt').unlink(missing_ok=True)
         done = run_stage(
             stage, data, pretrained, output, cache, index, left, checkpoint if inside else None,
-            checkpoint if index > 0 else init,
+            checkpoint if index > 0 else init, datasets,
         )  # fmt: skip
         checkpoint, inside = output / 'last.ckpt', False
         begun += stage['epochs']
@@ -216,13 +220,14 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     return output / 'last.ckpt'
 
 
-def run_stage(config, data, pretrained, output, cache, index, epochs, resume, init):
+def run_stage(config, data, pretrained, output, cache, index, epochs, resume, init, datasets=None):
     """
     Run one stage.
 
     :param config: of this stage. :param index: its number, from 0.
     :param epochs: end of this call. :param resume: checkpoint of this stage to go on from, or None.
     :param init: checkpoint whose weights to start from, or None for the encoder's.
+    :param datasets: a ``datasets.yaml``, or None.
     :return: whether the stage is over.
     """
     if rank() == 0:
@@ -231,13 +236,24 @@ def run_stage(config, data, pretrained, output, cache, index, epochs, resume, in
     lightning.seed_everything(seed)
     with first_process_first():
         builder = SetBuilder(
-            data, cache, Path(pretrained) / 'aliked-n16rot.pth', config['size'], config['focal']
+            data,
+            cache,
+            Path(pretrained) / 'aliked-n16rot.pth',
+            config['size'],
+            config['focal'],
+            config.get('classes'),
+            datasets,
         )
         used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
         samplers = {name: builder.build(config['sets'][name]) for name in used}
-        watched = Validation(config['validation'], data, cache, config['focal'])
+        validation = config['validation']
+        plain = {name: section for name, section in validation.items() if 'dataset' not in section}
+        watched = [Validation(plain, data, cache, config['focal'])]
+        watched += [builder.validation(section) for section in validation.values() if 'dataset' in section]
+        watched = torch.utils.data.ConcatDataset(watched)
     sizes = {name: config['sets'][name]['batch'] for name in used}
-    batches = Batches(samplers, config['schedule'], sizes, seed, config['sample_seeds'])
+    views = view_sizes(config['size'], config['view_scales']) if config.get('view_scales') else None
+    batches = Batches(samplers, config['schedule'], sizes, seed, views, config['sample_seeds'])
     workers = config['workers']
     loader = torch.utils.data.DataLoader(
         batches,
@@ -272,7 +288,8 @@ def main(argv=None):
     parser.add_argument(
         '--config', default='mtnet_small', help='experiment: a name in configs/ or a YAML file'
     )
-    parser.add_argument('--data', required=True, help='root folder of the data sets')
+    parser.add_argument('--data', help='root folder of the data sets that an experiment names by folder')
+    add_datasets_option(parser)
     parser.add_argument('--pretrained', required=True, help='folder of encoder and teacher weights')
     parser.add_argument('--output', required=True, help='folder for checkpoints and metrics')
     parser.add_argument('--init', help='checkpoint whose weights to start from')
@@ -295,7 +312,14 @@ def main(argv=None):
             last = train_matcher(config, args.data, args.pretrained, args.output, args.keypoints, args.cache)
         else:
             last = train(
-                config, args.data, args.pretrained, args.output, args.init, args.cache, args.stop_after
+                config,
+                args.data,
+                args.pretrained,
+                args.output,
+                args.init,
+                args.cache,
+                args.stop_after,
+                args.datasets,
             )
     except MtError as error:
         print(f'train: {error}', file=sys.stderr)

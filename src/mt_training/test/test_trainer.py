@@ -110,7 +110,7 @@ def test_heads_are_found_by_what_they_reach():
 class Counting:
     """A sampler whose samples are the first numbers of their stream."""
 
-    def sample(self, rng):
+    def sample(self, rng, size=None):
         return {'images': rng.integers(0, 1000, 2)}
 
 
@@ -120,7 +120,7 @@ def test_processes_share_the_batches_of_one(sample_seeds, monkeypatch):
     samplers = {name: Counting() for name in 'abp'}
 
     def batch(rank, world):
-        batches = Batches(samplers, [['a', 'p', 'b']], {'a': 2, 'b': 3, 'p': 4}, 0, sample_seeds)
+        batches = Batches(samplers, [['a', 'p', 'b']], {'a': 2, 'b': 3, 'p': 4}, 0, sample_seeds=sample_seeds)
         batches.rank, batches.world_size = rank, world
         return batches[7]
 

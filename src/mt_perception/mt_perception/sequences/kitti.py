@@ -24,6 +24,8 @@ class KittiSequence(StoredSequence):
     """
     A folder with ``image_0/`` or ``image_2/``, ``calib.txt``, and optionally ``times.txt`` and ``poses.txt``.
 
+    In the benchmark's own layout, ``sequences/00`` beside ``poses/00.txt``, the poses are found there.
+
     ``poses.txt`` holds the poses of camera 0; those of the camera whose images are read follow from
     the offset in its projection matrix.
     """
@@ -50,6 +52,8 @@ class KittiSequence(StoredSequence):
         else:
             self.stamps = np.arange(count) / DEFAULT_FPS
         poses = folder / 'poses.txt'
+        if not poses.is_file() and folder.resolve().parent.name == 'sequences':
+            poses = folder.resolve().parents[1] / 'poses' / f'{folder.resolve().name}.txt'
         self.poses = None
         if poses.is_file():
             self.poses = read_kitti_poses(poses)

@@ -40,14 +40,17 @@ def random_homography(rng, source, target, max_rotation=0.8, scale=(0.6, 1.6), p
     return tilt.astype(np.float64) @ similarity
 
 
-def random_crop(rng, source, target, scale=(0.75, 1.8), max_rotation=0.0, flip=False):
+def random_crop(rng, source, target, scale=(0.75, 1.8), max_rotation=0.0, flip=False, of_pixels=False):
     """
     Draw a similarity (zoom, crop, optional roll and mirror): what a camera could do itself.
 
+    :param scale: range of the zoom: 1 fills the view with the source.
+    :param of_pixels: 1 is the source's own pixels instead, whatever the view's size.
     :return: ([3,3] source → view pixels, zoom); ``zoom`` multiplies the focal length.
     """
     (sw, sh), (tw, th) = source, target
-    zoom = max(tw / sw, th / sh) * np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1])))
+    fill = 1.0 if of_pixels else max(tw / sw, th / sh)
+    zoom = fill * np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1])))
     angle = rng.uniform(-max_rotation, max_rotation)
     room = np.maximum(0, np.array([sw, sh]) - np.array([tw, th]) / zoom) / 2
     centre = np.array([sw, sh]) / 2 + rng.uniform(-1, 1, 2) * room
@@ -57,6 +60,31 @@ def random_crop(rng, source, target, scale=(0.75, 1.8), max_rotation=0.0, flip=F
     if flip and rng.random() < 0.5:
         matrix = np.array([[-1, 0, tw - 1], [0, 1, 0], [0, 0, 1.0]]) @ matrix
     return matrix, zoom
+
+
+def view_intrinsics(matrix, camera):
+    """
+    Carry intrinsics along with a view.
+
+    :param matrix: [3,3] source → view pixels.
+    :param camera: :class:`mt_perception.camera.Camera` of the source, or None.
+    :return: [3,3] float64 that projects the camera's points into the view; of a mirrored view the focal
+        length along x is negative, of a rolled one the matrix is not upper triangular. NaN without a camera.
+    """
+    return np.full((3, 3), np.nan) if camera is None else matrix @ camera.matrix
+
+
+def view_sizes(size, scales, multiple=32):
+    """
+    Sizes of the views of multi-scale training.
+
+    :param size: (width, height) of scale 1.
+    :param scales: factors.
+    :param multiple: of which width and height are the nearest multiple, at least one.
+    :return: list of (width, height), each once.
+    """
+    sizes = [tuple(max(1, round(v * s / multiple)) * multiple for v in size) for s in scales]
+    return list(dict.fromkeys(sizes))
 
 
 def warp_points(matrix, points):

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mt_perception.camera import Camera
+from mt_perception.errors import MtError
 
 
 def resize_depth(depth, size):
@@ -30,16 +31,21 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
     :param indices: frames to keep.
     :param cache: folder.
     :param width: frames are shrunk to this width in pixels.
-    :return: list of dicts as :class:`mt_training.data.pairs.RgbdPairs` takes them, ``keypoints`` None.
+    :return: list of dicts as :class:`mt_training.data.pairs.RgbdPairs` takes them, ``keypoints`` None,
+        ``index`` the place in ``indices``. Frames without depth, pose or camera are left out.
+    :raises MtError: no frame is left.
     """
     indices = list(indices)
     key = hashlib.sha256(f'{name} {indices} {width}'.encode()).hexdigest()[:12]
     path = Path(cache) / f'frames-{key}.npz'
     if not path.is_file():
         sequence = sequence_factory()
-        store = {'images': [], 'depth': [], 'labels': [], 'poses': [], 'matrix': []}
-        for index in tqdm(indices, desc=f'frames of {name}', unit='frame', leave=False):
+        store = {'images': [], 'depth': [], 'labels': [], 'poses': [], 'matrix': [], 'kept': []}
+        for place, index in enumerate(tqdm(indices, desc=f'frames of {name}', unit='frame', leave=False)):
             frame = sequence[index]
+            if frame.depth is None or frame.pose is None or frame.camera is None:
+                continue
+            store['kept'].append(place)
             camera = frame.camera
             size = (width, round(frame.image.shape[0] * width / frame.image.shape[1]))
             store['images'].append(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
@@ -48,6 +54,8 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
                 store['labels'].append(cv2.resize(frame.labels, size, interpolation=cv2.INTER_NEAREST))
             store['poses'].append(frame.pose)
             store['matrix'].append(camera.scaled(*size).matrix)
+        if not store['kept']:
+            raise MtError(f'{name} has no frame with depth, pose and calibration')
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f'.{os.getpid()}.part.npz')
         np.savez(partial, **{k: np.stack(v) for k, v in store.items() if v})
@@ -64,6 +72,7 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
             'camera': Camera(width, height, data['matrix'][i]),
             'keypoints': None,
             'group': name,
+            'index': int(data['kept'][i]) if 'kept' in data else i,
         }
-        for i in range(len(indices))
+        for i in range(len(data['images']))
     ]

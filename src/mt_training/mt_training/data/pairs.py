@@ -7,8 +7,12 @@ Every sample is a dict of arrays, the same keys for every set:
 metres at the canonical focal length, NaN = unknown · ``cells`` [2,h/4,w/4] uint8, keypoint's pixel in its
 4×4 cell, 16 = none, 255 = ignored · ``points`` [2,P,2] float32 corresponding pixels of the two views ·
 ``points_valid`` [P] bool · ``homography`` [3,3] float32, pixels of the first view → the second, NaN where
-none relates them · ``place`` int64, equal ids show the same place.
+none relates them · ``place`` int64, equal ids show the same place · ``intrinsics`` [2,3,3] float32,
+camera to view pixels, NaN = unknown · ``depth_scale`` [2] float32, metres = ``depth`` × this, NaN = unknown ·
+``relative_pose`` [4,4] float32, the first view's camera → the second's in metres, NaN = unknown.
 """
+
+import copy
 
 import cv2
 import numpy as np
@@ -18,6 +22,7 @@ from mt_training.data.augment import (
     photometric,
     random_crop,
     random_homography,
+    view_intrinsics,
     warp_depth,
     warp_image,
     warp_labels,
@@ -78,6 +83,26 @@ def pad_points(rng, first, second):
     return points, valid
 
 
+def camera_keys(matrices, cameras, zooms, focal, relative_pose=None):
+    """
+    Return the keys of a sample that say where its views look from.
+
+    :param matrices: of each view, [3,3] image → view pixels.
+    :param cameras: of each image, or None.
+    :param zooms: of each view, what multiplies the focal length.
+    :param focal: canonical focal length in pixels.
+    :param relative_pose: [4,4] or None.
+    """
+    scale = [np.nan if c is None else c.fx * z / focal for c, z in zip(cameras, zooms, strict=True)]
+    intrinsics = [view_intrinsics(m, c) for m, c in zip(matrices, cameras, strict=True)]
+    pose = np.full((4, 4), np.nan) if relative_pose is None else relative_pose
+    return {
+        'intrinsics': np.stack(intrinsics).astype(np.float32),
+        'depth_scale': np.array(scale, np.float32),
+        'relative_pose': pose.astype(np.float32),
+    }
+
+
 class HomographyPairs:
     """
     Single images seen twice through random homographies.
@@ -86,16 +111,21 @@ class HomographyPairs:
     :param labels: list of [H,W] uint8 class ids (or None entries), or None.
     :param keypoints: list of (xy, scores) from the teacher (or None entries).
     :param size: (width, height) of the views.
+    :param sky: class id of the sky, which is taken to be far away, or None.
     """
 
-    def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9), second=None):
+    def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9), second=None, sky=SKY):
         """Keep the images in memory; ``second``: how the other view is drawn, see random_homography."""
         self.images, self.labels, self.keypoints = images, labels, keypoints
         self.second = second or {}
-        self.size, self.scale = size, scale
+        self.size, self.scale, self.sky = size, scale, sky
 
-    def sample(self, rng, geometry=False):
-        """Draw one pair; with ``geometry`` also ``matrices``, image → view pixels."""
+    def sample(self, rng, geometry=False, size=None):
+        """Draw one pair; with ``geometry`` also ``matrices``, image → view pixels; ``size``: of this pair."""
+        if size is not None and tuple(size) != tuple(self.size):
+            other = copy.copy(self)
+            other.size = tuple(size)
+            return other.sample(rng, geometry)
         index = int(rng.integers(len(self.images)))
         image = self.images[index]
         source = (image.shape[1], image.shape[0])
@@ -125,9 +155,10 @@ class HomographyPairs:
         keep = inside(pair[0], self.size) & inside(pair[1], self.size) & inside(points, source)
         out['points'], out['points_valid'] = pad_points(rng, pair[0][keep], pair[1][keep])
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
-        out['depth'] = np.where(out['labels'] == SKY, np.float32(SKY_DEPTH), np.float32(np.nan))
+        out['depth'] = np.where(out['labels'] == self.sky, np.float32(SKY_DEPTH), np.float32(np.nan))
         out['homography'] = relative.astype(np.float32)
         out['place'] = np.int64(index)
+        out.update(camera_keys(matrices, (None, None), (1, 1), 1))
         if geometry:
             out['matrices'] = matrices
         return out
@@ -145,10 +176,10 @@ class RgbdPairs:
     :param gap: largest distance of the two frames in the list.
     """
 
-    def __init__(self, frames, size, focal, gap=20, scale=(0.85, 1.5), roll=0.35):
+    def __init__(self, frames, size, focal, gap=20, scale=(0.85, 1.5), roll=0.35, sky=SKY):
         """Keep the frames in memory."""
         self.frames, self.size, self.focal = frames, size, focal
-        self.gap, self.scale, self.roll = gap, scale, roll
+        self.gap, self.scale, self.roll, self.sky = gap, scale, roll, sky
 
     def _correspondences(self, rng, first, second):
         """Return pixels of both original images that show the same surface point."""
@@ -174,12 +205,16 @@ class RgbdPairs:
             keep = np.abs(seen - expected) < 0.03 * expected
         return points[keep], target[keep]
 
-    def sample(self, rng, geometry=False):
+    def sample(self, rng, geometry=False, size=None):
         """
-        Draw one pair of the same group that sees enough in common.
+        Draw one pair of the same group that sees enough in common; ``size`` overrides the views' size.
 
         With ``geometry`` also ``frames`` (the two frames) and ``matrices``, image → view pixels.
         """
+        if size is not None and tuple(size) != tuple(self.size):
+            other = copy.copy(self)
+            other.size = tuple(size)
+            return other.sample(rng, geometry)
         for _ in range(20):
             i = int(rng.integers(len(self.frames)))
             j = int(np.clip(i + rng.integers(-self.gap, self.gap + 1), 0, len(self.frames) - 1))
@@ -191,10 +226,11 @@ class RgbdPairs:
                 break
         source = (first['image'].shape[1], first['image'].shape[0])
         out = {'images': [], 'labels': [], 'cells': [], 'depth': []}
-        warped, matrices = [], []
+        warped, matrices, zooms = [], [], []
         for frame, points in zip((first, second), pair, strict=True):
             matrix, zoom = random_crop(rng, source, self.size, self.scale, self.roll * (rng.random() < 0.5))
             matrices.append(matrix)
+            zooms.append(zoom)
             out['images'].append(
                 photometric(rng, warp_image(frame['image'], matrix, self.size)).transpose(2, 0, 1)
             )
@@ -206,7 +242,7 @@ class RgbdPairs:
             out['depth'].append(
                 warp_depth(frame['depth'], matrix, self.size) * np.float32(self.focal / view_focal)
             )
-            out['depth'][-1][out['labels'][-1] == SKY] = SKY_DEPTH
+            out['depth'][-1][out['labels'][-1] == self.sky] = SKY_DEPTH
             if frame['keypoints'] is None:
                 out['cells'].append(np.full((self.size[1] // CELL, self.size[0] // CELL), IGNORE, np.uint8))
             else:
@@ -219,6 +255,9 @@ class RgbdPairs:
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
         out['homography'] = np.full((3, 3), np.nan, np.float32)
         out['place'] = np.int64(i)
+        cameras = (first['camera'], second['camera'])
+        pose = np.linalg.inv(second['pose']) @ first['pose']
+        out.update(camera_keys(matrices, cameras, zooms, self.focal, pose))
         if geometry:
             out['frames'], out['matrices'] = (first, second), matrices
         return out
@@ -232,6 +271,8 @@ class PlacePairs:
     :param size: (width, height) of the views.
     :param neighbours: list indices this close may show the same place and are never negatives.
     """
+
+    only_places = True
 
     def __init__(self, pairs, size, neighbours=3, crop=(1.0, 1.35), strength=1.3, positive_gap=0):
         """Keep the images in memory."""

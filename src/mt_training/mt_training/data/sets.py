@@ -1,7 +1,8 @@
 """
 The training sets of an experiment, by name, and the batches drawn from them.
 
-A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``.
+A set is built from its section of the experiment's YAML; see ``configs/mtnet_small.yaml``. ``kind: dataset``
+takes any set of the registry by name; see ``configs/example_datasets.yaml``.
 """
 
 from pathlib import Path
@@ -11,9 +12,16 @@ import numpy as np
 import torch
 
 from mt_perception.errors import MtError
+from mt_training.data.class_map import class_table, named_map, normalise
+from mt_training.data.datasets_file import Datasets
 from mt_training.data.frames import cached_frames
+from mt_training.data.labelled_views import DEFAULTS, LabelledViews
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
+from mt_training.data.place_views import PlaceViews
+from mt_training.data.readers.pseudo_labels import WithPseudoLabels
+from mt_training.data.readers.sample import Part, take
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
+from mt_training.data.validation import ValidationFrames
 from mt_training.distributed import rank, share, world_size
 
 
@@ -58,22 +66,44 @@ class SetBuilder:
     :param teacher: weights of the keypoint teacher; not needed where ``teacher_every`` is 0.
     :param size: (width, height) of the dense views.
     :param focal: canonical focal length in pixels.
+    :param classes: class names of the experiment; needed by ``kind: dataset`` with segmentation.
+    :param datasets: a ``datasets.yaml``; None: the one of the environment or the current folder.
     """
 
-    def __init__(self, data, cache, teacher, size, focal):
+    def __init__(self, data, cache, teacher, size, focal, classes=None, datasets=None):
         """Keep where things are."""
-        self.data, self.cache, self.teacher = Path(data), Path(cache), teacher
-        self.size, self.focal = tuple(size), focal
+        self.data, self.cache, self.teacher = None if data is None else Path(data), Path(cache), teacher
+        self.size, self.focal, self.datasets_path = tuple(size), focal, datasets
+        self.classes, self._datasets = None if classes is None else list(classes), None
+        self.sky = 0  # CamVid's
+        if self.classes is not None:
+            names = [normalise(name) for name in self.classes]
+            self.sky = names.index('sky') if 'sky' in names else None
+
+    @property
+    def datasets(self):
+        """The user's data sets, read when one is asked for."""
+        if self._datasets is None:
+            self._datasets = Datasets(self.datasets_path)
+        return self._datasets
 
     def build(self, section):
         """Return the sampler described by ``section`` (its key ``kind`` names the method)."""
         kind = section['kind']
-        maker = getattr(self, f'_{kind}', None)
+        kinds = (
+            'dataset',
+            'labelled_images',
+            'images',
+            'rgbd',
+            'rendered',
+            'place_folders',
+            'place_sequence',
+        )
+        maker = getattr(self, f'_{kind}', None) if kind in kinds else None
         if maker is None:
-            kinds = sorted(n[1:] for n in dir(self) if n.startswith('_') and not n.startswith('__'))
-            raise MtError(
-                f"unknown kind of set '{kind}'; known: {', '.join(k for k in kinds if k[0] != 'k')}"
-            )
+            raise MtError(f"unknown kind of set '{kind}'; known: {', '.join(kinds)}")
+        if kind != 'dataset' and self.data is None:
+            raise MtError(f"a set of kind '{kind}' is found below the data root; give it with --data")
         return maker(section)
 
     def _keypoints(self, paths, every):
@@ -100,7 +130,7 @@ class SetBuilder:
         keypoints = self._keypoints(paths, section['teacher_every'])
         images = [read_rgb(p) for p in paths]
         return HomographyPairs(
-            images, labels, keypoints, self.size, tuple(section['scale']), section['second']
+            images, labels, keypoints, self.size, tuple(section['scale']), section['second'], self.sky
         )
 
     def _images(self, section):
@@ -114,6 +144,7 @@ class SetBuilder:
             self.size,
             tuple(section['scale']),
             section['second'],
+            self.sky,
         )
 
     def _rgbd(self, section):
@@ -127,14 +158,15 @@ class SetBuilder:
             label_images(
                 [paths[i] for i in indices][::every], self.teacher, self.cache / 'teacher', max_size=800
             )
-        for frame, index in zip(frames, indices, strict=True):
+        for frame in frames:
+            index = indices[frame['index']]
             kept = cache_path(self.cache / 'teacher', paths[index])
             if kept.is_file():
                 xy, scores = load_keypoints(self.cache / 'teacher', paths[index])
                 ratio = frame['image'].shape[1] / 640
                 frame['keypoints'] = ((xy + 0.5) * ratio - 0.5, scores)
         gap = max(1, section['gap'] // section['frames'][2])
-        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+        return self._rgbd_pairs(frames, section, gap)
 
     def _rendered(self, section):
         """Frames of the project's own rendered worlds, one group per seed."""
@@ -153,7 +185,133 @@ class SetBuilder:
                     label_frames(name, world[::every], self.teacher, self.cache / 'teacher')
                 frames += world
         gap = max(1, section['gap'] // section['step'])
-        return RgbdPairs(frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'])
+        return self._rgbd_pairs(frames, section, gap)
+
+    def _rgbd_pairs(self, frames, section, gap):
+        return RgbdPairs(
+            frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'], self.sky
+        )
+
+    def _dataset(self, section):
+        """
+        Any set of the registry: ``dataset`` names it, ``datasets.yaml`` or ``root`` says where it is.
+
+        See ``configs/example_datasets.yaml`` for the other keys.
+        """
+        known = {'kind', 'dataset', 'root', 'split', 'options', 'frames', 'class_map', 'batch',
+        'teacher_every',
+                 'neighbours', 'pairs', 'pseudo_labels', 'min_confidence', 'relative_depth', 'size', 'crop',
+                 'positive_m', 'negative_m', 'width', *DEFAULTS}  # fmt: skip
+        unknown = sorted(set(section) - known)
+        if unknown:
+            raise MtError(
+                f"a set of kind 'dataset' has no key '{unknown[0]}'; it has {', '.join(sorted(known))}"
+            )
+        name = section.get('dataset')
+        if name is None:
+            raise MtError("a set of kind 'dataset' names it with the key dataset")
+        options = dict(section.get('options') or {})
+        if 'split' in section:
+            options['split'] = section['split']
+        if self.datasets.kind(name) == 'places':
+            places = self.datasets.open(name, section.get('root'), **options)
+            keys = [key for key in ('crop', 'positive_m', 'negative_m') if key in section]
+            size = section.get('size', self.size)
+            return PlaceViews(places, size, **{key: section[key] for key in keys})
+        frames = take(self.datasets.open_frames(name, section.get('root'), **options), section.get('frames'))
+        if section.get('pseudo_labels'):
+            frames = WithPseudoLabels(
+                frames,
+                section['pseudo_labels'],
+                section.get('min_confidence', 0.5),
+                section.get('relative_depth', False),
+            )
+        table = self._class_table(frames, name, section.get('class_map'))
+        if section.get('pairs', 'views') == 'rgbd':
+            return self._dataset_rgbd(frames, name, table, section)
+        if section.get('pairs', 'views') != 'views':
+            raise MtError(f"pairs of a set are 'views' or 'rgbd', not '{section['pairs']}'")
+        own = {key: section[key] for key in DEFAULTS if key in section}
+        keypoints = self._frame_keypoints(frames, section.get('teacher_every', 0))
+        return LabelledViews(frames, self.size, self.focal, table, self.sky, keypoints, **own)
+
+    def validation(self, section):
+        """
+        Return the images for watching a run that a section with the key ``dataset`` describes.
+
+        :param section: ``dataset``, ``size`` [width, height] and optionally root, split, options, frames,
+            class_map, tasks.
+        :return: :class:`mt_training.data.validation.ValidationFrames`.
+        """
+        known = ('dataset', 'size', 'root', 'split', 'options', 'frames', 'class_map', 'tasks')
+        wrong = [key for key in section if key not in known] or [k for k in ('size',) if k not in section]
+        if wrong:
+            raise MtError(
+                f'a validation set has the keys {", ".join(known)}, of which size is needed: {wrong[0]}'
+            )
+        name, options = section['dataset'], dict(section.get('options') or {})
+        if 'split' in section:
+            options['split'] = section['split']
+        frames = take(self.datasets.open_frames(name, section.get('root'), **options), section.get('frames'))
+        table = self._class_table(frames, name, section.get('class_map'))
+        return ValidationFrames(frames, section['size'], self.focal, table, section.get('tasks'))
+
+    def _class_table(self, frames, name, class_map):
+        """Return the table from the set's class ids to the experiment's, None without classes."""
+        if not frames.class_names or self.classes is None:
+            if frames.class_names and class_map:
+                raise MtError(f"the experiment names no classes, so '{name}' cannot have a class_map")
+            return None
+        strict = not isinstance(class_map, str)
+        if not strict:
+            source = self.datasets.sources.get(name)
+            class_map = named_map(class_map, name if source is None else source.dataset)
+        return class_table(frames.class_names, self.classes, class_map, strict, f"'{name}'")
+
+    def _dataset_rgbd(self, frames, name, table, section):
+        """Pairs of frames with depth and poses, kept in memory."""
+        if not {'depth', 'poses'} <= set(frames.provides):
+            raise MtError(
+                f"pairs: rgbd needs depth and poses; '{name}' has {', '.join(frames.provides) or 'no labels'}"
+            )
+        groups = {}
+        for i in range(len(frames)):
+            groups.setdefault(frames.name_of(i).rpartition('/')[0], []).append(i)
+        kept = []
+        for group, indices in groups.items():
+            width = section.get('width', 512)
+            key = f'{name}:{section}:{group}'
+            part = cached_frames(
+                key, lambda i=indices: Part(frames, i), range(len(indices)), self.cache, width
+            )
+            kept += part
+        for frame in kept:
+            if frame['labels'] is not None:
+                none = np.full_like(frame['labels'], 255)
+                frame['labels'] = none if table is None else table[frame['labels']]
+        every = section.get('teacher_every', 0)
+        if every:
+            label_frames(f'{name}:{section}', kept[::every], self.teacher, self.cache / 'teacher')
+        return self._rgbd_pairs(
+            kept, {'scale': section.get('scale', (0.85, 1.5)), 'roll': section.get('roll', 0.35)},
+            section.get('gap', 20),
+        )  # fmt: skip
+
+    def _frame_keypoints(self, frames, every):
+        """Return a function index → (xy, scores) of the teacher, or None without one."""
+        if not every:
+            return None
+        paths = [frames.image_path(i) for i in range(len(frames))]
+        folder = self.cache / 'teacher'
+        label_images([p for p in paths[::every] if p is not None], self.teacher, folder, max_size=800)
+
+        def keypoints(index):
+            path = paths[index]
+            if path is None or not cache_path(folder, path).is_file():
+                return None
+            return load_keypoints(folder, path)
+
+        return keypoints
 
     def _place_folders(self, section):
         """Two folders whose images of the same index (``first``:``last``) show the same place."""
@@ -198,14 +356,17 @@ class Batches(torch.utils.data.Dataset):
     :param samplers: dict name → sampler.
     :param schedule: list of steps, each a list of names: batch n draws from ``schedule[n mod len]``.
     :param batch_sizes: dict name → number of pairs, of all processes together.
+    :param view_sizes: list of (width, height); each batch takes one for its dense views (multi-scale
+        training, see :func:`mt_training.data.augment.view_sizes`). None: the samplers' own.
     :param sample_seeds: every pair has its own stream of chance, so that a process draws only its rows;
         otherwise one stream per batch, and every process draws the whole.
     """
 
-    def __init__(self, samplers, schedule, batch_sizes, seed, sample_seeds=False):
+    def __init__(self, samplers, schedule, batch_sizes, seed, view_sizes=None, sample_seeds=False):
         """Keep the parts."""
         self.samplers, self.schedule, self.batch_sizes, self.seed = samplers, schedule, batch_sizes, seed
-        self.sample_seeds, self.rank, self.world_size = sample_seeds, rank(), world_size()
+        self.view_sizes, self.sample_seeds = view_sizes, sample_seeds
+        self.rank, self.world_size = rank(), world_size()
 
     def __getitem__(self, number):
         """Draw batch ``number`` of the run."""
@@ -213,19 +374,14 @@ class Batches(torch.utils.data.Dataset):
         sets = [n for n in names if not self.is_place(n) for _ in range(self.batch_sizes[n])]
         dense, places, slot, position = [], {}, 0, 0
         rng = np.random.default_rng((self.seed, number))
+        view = self.view_sizes[int(rng.integers(len(self.view_sizes)))] if self.view_sizes else None
         for name in names:
             place = self.is_place(name)
             size = self.batch_sizes[name]
             start, stop = share(size if place else len(sets), self.rank, self.world_size)
             rows = range(start, stop) if place else range(start - position, stop - position)
-            samples = []
-            for i in range(size):
-                if self.sample_seeds and i in rows:
-                    rng = np.random.default_rng((self.seed, number, slot))
-                if not self.sample_seeds or i in rows:
-                    sample = self.samplers[name].sample(rng)
-                    samples += [sample] if i in rows else []
-                slot += 1
+            samples = self.draw(name, size, rows, rng, (number, slot), view)
+            slot += size
             if place:
                 places[name] = {**stack(samples), 'pairs': size}
             else:
@@ -236,9 +392,29 @@ class Batches(torch.utils.data.Dataset):
             batch['dense'] = {**stack(dense), 'sets': sets}
         return batch
 
+    def draw(self, name, count, rows, rng, place, size):
+        """
+        Draw the pairs of one set that belong to this process.
+
+        :param rows: range of the pairs wanted of ``count``; may reach beyond them.
+        :param rng: stream of the batch.
+        :param place: (batch, first pair), which names the pairs' own streams.
+        :param size: (width, height) of dense views, or None.
+        """
+        sampler, (number, slot) = self.samplers[name], place
+        if hasattr(sampler, 'batch'):  # its pairs depend on one another
+            own = np.random.default_rng((self.seed, number, slot)) if self.sample_seeds else rng
+            return [sample for i, sample in enumerate(sampler.batch(own, count)) if i in rows]
+        options = {} if self.is_place(name) else {'size': size}
+        if not self.sample_seeds:
+            every = [sampler.sample(rng, **options) for _ in range(count)]
+            return [sample for i, sample in enumerate(every) if i in rows]
+        streams = (np.random.default_rng((self.seed, number, slot + i)) for i in range(count) if i in rows)
+        return [sampler.sample(stream, **options) for stream in streams]
+
     def is_place(self, name):
         """Tell whether only the place descriptor learns from a set."""
-        return isinstance(self.samplers[name], PlacePairs)
+        return getattr(self.samplers[name], 'only_places', False)
 
 
 class EpochNumbers(torch.utils.data.Sampler):

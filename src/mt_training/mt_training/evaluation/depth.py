@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mt_perception.errors import EvaluationError
+from mt_training.data.readers import registry
 from mt_training.data.readers.rgbd import DepthFrames
 from mt_training.evaluation import options
 from mt_training.evaluation.output import OutputFolder
@@ -31,14 +32,8 @@ DEFINITION = (
 
 def add_arguments(parser):
     """Declare the options of ``evaluate depth``."""
-    parser.add_argument(
-        '--dataset',
-        choices=DATASETS,
-        required=True,
-        help='rgbd: 0.1–10 m counts; sequence: anything with depth, such as rendered:street:7, to 80 m',
-    )
-    parser.add_argument('--root', metavar='DIR', required=True, help='folder of the sequence, or its name')
-    parser.add_argument('--frames', metavar='A:B', help='part of the sequence')
+    options.add_dataset_options(parser, [*DATASETS, *registry.names('frames', 'depth')])
+    parser.add_argument('--split', help='part of the data set (default: val, of some test)')
     parser.add_argument('--min-depth', type=float, metavar='M', help='smallest depth that counts, metres')
     parser.add_argument('--max-depth', type=float, metavar='M', help='largest depth that counts, metres')
     options.add_model_options(parser)
@@ -52,13 +47,12 @@ def run(args):
     :return: the content of ``metrics.json``.
     :raises MtError: data, model or output that cannot be used.
     """
-    defaults = DATASETS[args.dataset]
+    frames, defaults = open_depth(args)
     limits = tuple(
         d if given is None else given for d, given in zip(defaults, (args.min_depth, args.max_depth))
     )
     if not 0 < limits[0] < limits[1]:
         raise EvaluationError(f'--min-depth {limits[0]:g} and --max-depth {limits[1]:g} enclose no depth')
-    frames = DepthFrames(args.root, args.frames)
     output = OutputFolder(args.output)
     pipeline = options.open_pipeline(args, 'depth')
     with pipeline.engine:
@@ -73,7 +67,12 @@ def run(args):
             'limits_m': limits,
             'depth_kind': pipeline.metadata.depth_kind,
             'camera_known': calibrated,
-            'dataset': {'name': args.dataset, 'root': args.root, 'frames': args.frames},
+            'dataset': {
+                'name': args.dataset,
+                'root': args.root,
+                'split': args.split,
+                'frames': args.frames,
+            },
             'weights': options.describe_pipeline(pipeline, image_size),
             'machine': options.describe_machine(),
             'definition': DEFINITION,
@@ -91,6 +90,20 @@ def run(args):
     return result
 
 
+def open_depth(args):
+    """Return (frames with depth, (smallest, largest) depth that counts by default) of the options."""
+    if args.dataset in DATASETS:
+        if args.root is None:
+            raise EvaluationError(
+                f'--dataset {args.dataset} needs --root: a sequence, or such as rendered:street:7'
+            )
+        return DepthFrames(args.root, args.frames), DATASETS[args.dataset]
+    frames = options.open_dataset(args)
+    if 'depth' not in frames.provides:
+        raise EvaluationError(f"data set '{args.dataset}' has no depth here")
+    return frames, frames.depth_limits or DATASETS['sequence']
+
+
 def evaluate(frames, pipeline, limits):
     """
     Run the model over a sequence.
@@ -103,6 +116,8 @@ def evaluate(frames, pipeline, limits):
     for index in tqdm(range(len(frames)), desc='depth', unit='image', disable=None):
         frame = frames[index]
         image_size, calibrated = (frame.image.shape[1], frame.image.shape[0]), frame.camera is not None
+        if frame.depth is None:
+            continue
         mask = metrics.valid_pixels(frame.depth, *limits)
         if not mask.any():
             continue

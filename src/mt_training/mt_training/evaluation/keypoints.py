@@ -16,7 +16,7 @@ from mt_perception.features import create_features
 from mt_perception.inference.contract import read_model
 from mt_perception.inference.models import default_model
 from mt_perception.matching import MATCHERS, NearestMatcher, create_matcher
-from mt_training.data.readers import hpatches, oxford_affine
+from mt_training.data.readers import registry
 from mt_training.data.readers.images import read_rgb
 from mt_training.evaluation import options
 from mt_training.evaluation.aliked import AlikedFeatures
@@ -26,7 +26,6 @@ from mt_training.evaluation.planar_protocol import ACCURACY_PX, evaluate_pair, g
 from mt_training.evaluation.tables import format_table
 from mt_training.metrics.homography import resized_homography
 
-DATASETS = {'oxford_affine': oxford_affine.read_scenes, 'hpatches': hpatches.read_scenes}
 FEATURES = ('model', 'sift', 'orb', 'aliked')
 SHOWN_SCENES = 6
 HEADERS = 'features|repeat.|loc. px|H @1|H @3|H @5|± @3|M-score|MMA @3|points|ms'.split('|')
@@ -40,8 +39,7 @@ DEFINITION = (
 
 def add_arguments(parser):
     """Declare the options of ``evaluate keypoints``."""
-    parser.add_argument('--dataset', choices=DATASETS, required=True)
-    parser.add_argument('--root', metavar='DIR', required=True, help='folder of the scenes, or of one scene')
+    options.add_dataset_options(parser, registry.names('planar'))
     parser.add_argument(
         '--features', nargs='+', choices=FEATURES, default=['model'], help='one or several (default: model)'
     )
@@ -94,8 +92,9 @@ def run(args):
     """
     if args.keypoints < 1 or args.draws < 1 or min(args.size) < 16:
         raise EvaluationError('--keypoints and --draws are at least 1, --size at least 16x16')
-    arguments = {'skip_large': True} if args.dataset == 'hpatches' and args.skip_large else {}
-    scenes = DATASETS[args.dataset](args.root, **arguments)
+    scenes = options.open_dataset(args, 'planar', skip_large=args.skip_large or None)
+    if args.frames:
+        raise EvaluationError('--frames takes parts of sequences; planar scenes are evaluated whole')
     output = OutputFolder(args.output)
     extractors, matchers, weights = open_features(args)
     pairs, extract_ms, drawings = evaluate(scenes, extractors, matchers, args.size, args.draws)

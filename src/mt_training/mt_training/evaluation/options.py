@@ -6,10 +6,14 @@ import platform
 
 import cv2
 import numpy as np
+import yaml
 
 from mt_perception.errors import EvaluationError
 from mt_perception.inference.factory import ENGINES, PRECISIONS
 from mt_perception.perception import PerceptionPipeline
+from mt_training.data.datasets_file import Datasets, add_datasets_option
+from mt_training.data.readers import registry
+from mt_training.data.readers.sample import take
 
 
 def add_model_options(parser):
@@ -32,6 +36,78 @@ def add_model_options(parser):
         help="network input; default: as at run time, from the image's aspect ratio and the model's own size",
     )
     group.add_argument('--threads', type=int, default=0, help='CPU threads of ONNX Runtime, 0 = one per core')
+
+
+def add_dataset_options(parser, names, frames=True):
+    """
+    Add ``--dataset``, ``--root``, ``--datasets``, ``--option`` and ``--frames``.
+
+    :param names: of the registry's data sets that suit; a name of the user's ``datasets.yaml`` will do too.
+    :param frames: add ``--frames``.
+    """
+    parser.add_argument(
+        '--dataset',
+        required=True,
+        metavar='NAME',
+        help=f'one of {", ".join(dict.fromkeys(names))}, or a name in datasets.yaml',
+    )
+    parser.add_argument('--root', metavar='DIR', help='its folder (default: where datasets.yaml says)')
+    add_datasets_option(parser)
+    parser.add_argument(
+        '--option',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help="an option of the data set's reader, such as depth=disparity; may be repeated",
+    )
+    if frames:
+        parser.add_argument('--frames', metavar='A:B[:STEP]', help='part of it')
+
+
+# what is evaluated unless --split or datasets.yaml says otherwise; of the others 'val' where they have splits
+EVALUATED_SPLITS = {
+    'nyuv2': 'test',
+    'seven_scenes': 'test',
+    'pittsburgh': 'test',
+    'tokyo247': 'test',
+    'tum_rgbd': 'all',
+    'images': 'all',
+    'sequence': 'all',
+    'rendered': None,
+}
+
+
+def open_dataset(args, kind='frames', **extra):
+    """
+    Open the data set of the options; ``args.split`` says afterwards which part of it.
+
+    :param kind: what it has to be: 'frames', 'planar' or 'places'.
+    :param extra: options of the reader, left out where it has none of that name.
+    :return: see :func:`mt_training.data.readers.registry.open_dataset`; of frames, the part ``--frames``.
+    :raises EvaluationError: an unknown name, one of another kind, or files that are missing.
+    """
+    datasets = Datasets(args.datasets)
+    source = datasets.source(args.dataset, args.root)
+    entry = registry.entry_of(source.dataset)
+    if entry.kind != kind:
+        raise EvaluationError(
+            f"data set '{args.dataset}' does not suit; here are {', '.join(registry.names(kind))}"
+        )
+    if 'split' in entry.options:
+        default = source.options.get('split', EVALUATED_SPLITS.get(source.dataset, 'val'))
+        args.split = getattr(args, 'split', None) or default
+        extra = {'split': args.split, **extra}
+    given = {}
+    for text in getattr(args, 'option', []):
+        key, equals, value = text.partition('=')
+        if not equals:
+            raise EvaluationError(f"--option '{text}' is not KEY=VALUE")
+        given[key] = yaml.safe_load(value)
+    for key, value in extra.items():
+        if key in entry.options and value is not None:
+            given.setdefault(key, value)
+    found = datasets.open(args.dataset, args.root, **given)
+    return take(found, args.frames) if kind == 'frames' else found
 
 
 def add_output_option(parser, task):

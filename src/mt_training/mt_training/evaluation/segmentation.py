@@ -12,7 +12,7 @@ import yaml
 from tqdm import tqdm
 
 from mt_perception.errors import EvaluationError
-from mt_training.data.readers.camvid import CamVid
+from mt_training.data.readers import registry
 from mt_training.data.readers.sequence_labels import SequenceLabels
 from mt_training.evaluation import options
 from mt_training.evaluation.output import OutputFolder
@@ -20,7 +20,6 @@ from mt_training.evaluation.pictures import segmentation as pictures
 from mt_training.evaluation.tables import format_table
 from mt_training.metrics import segmentation as metrics
 
-DATASETS = ('camvid', 'sequence')
 NO_CLASS = 254  # predicted class that the data set does not have: never right
 SHOWN_IMAGES = 3
 DEFINITION = (
@@ -31,15 +30,8 @@ DEFINITION = (
 
 def add_arguments(parser):
     """Declare the options of ``evaluate segmentation``."""
-    parser.add_argument(
-        '--dataset',
-        choices=DATASETS,
-        required=True,
-        help='sequence: anything with labels, such as rendered:street:7',
-    )
-    parser.add_argument('--root', metavar='DIR', required=True, help='folder of the data set')
-    parser.add_argument('--split', default='val', help='camvid: part of the data set (default: %(default)s)')
-    parser.add_argument('--frames', metavar='A:B', help='sequence: part of it')
+    options.add_dataset_options(parser, registry.names('frames', 'segmentation') + ['sequence'])
+    parser.add_argument('--split', help='part of the data set (default: val, of some test)')
     parser.add_argument(
         '--class-map',
         metavar='MAP.yaml',
@@ -56,10 +48,7 @@ def run(args):
     :return: the content of ``metrics.json``.
     :raises MtError: data, model or output that cannot be used.
     """
-    if args.dataset == 'sequence':
-        dataset = SequenceLabels(args.root, args.frames)
-    else:
-        dataset = CamVid(args.root, args.split)
+    dataset = open_labelled(args)
     output = OutputFolder(args.output)
     pipeline = options.open_pipeline(args, 'segmentation')
     with pipeline.engine:
@@ -97,6 +86,18 @@ def run(args):
         f'{result["images"]} images   results in {output.path}'
     )
     return result
+
+
+def open_labelled(args):
+    """Open the data set of the options as a :class:`FrameSet` with class ids."""
+    if args.dataset == 'sequence':
+        if args.root is None:
+            raise EvaluationError('--dataset sequence needs --root: a folder, or such as rendered:street:7')
+        return SequenceLabels(args.root, args.frames)
+    dataset = options.open_dataset(args)
+    if 'segmentation' not in dataset.provides:
+        raise EvaluationError(f"data set '{args.dataset}' has no class labels here")
+    return dataset
 
 
 def evaluate(dataset, pipeline, lookup):

@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mt_perception.errors import EvaluationError
-from mt_training.data.readers import places
+from mt_training.data.datasets_file import Datasets
+from mt_training.data.readers import places, registry
 from mt_training.data.readers.images import read_rgb
 from mt_training.evaluation import options
 from mt_training.evaluation.output import OutputFolder
@@ -21,7 +22,6 @@ from mt_training.evaluation.pixels import PixelDescriptor
 from mt_training.evaluation.tables import format_table
 from mt_training.metrics import retrieval as metrics
 
-DATASETS = {'corridor': places.read_corridor, 'nordland': places.read_nordland, 'pairs': places.read_pairs}
 FEATURES = ('model', 'pixels')
 RECALL_AT = (1, 5, 10)
 SHOWN_QUERIES = 4
@@ -33,13 +33,8 @@ DEFINITION = (
 
 def add_arguments(parser):
     """Declare the options of ``evaluate vpr``."""
-    parser.add_argument(
-        '--dataset',
-        choices=DATASETS,
-        required=True,
-        help='pairs: your own query/, ref/ and maybe ground_truth.csv',
-    )
-    parser.add_argument('--root', metavar='DIR', required=True, help='folder of the data set')
+    options.add_dataset_options(parser, registry.names('places'), frames=False)
+    parser.add_argument('--split', help='part of the data set (default: test, of those that have splits)')
     parser.add_argument(
         '--features', nargs='+', choices=FEATURES, default=['model'], help='one or both (default: model)'
     )
@@ -99,6 +94,7 @@ def run(args):
         'dataset': {
             'name': args.dataset,
             'root': args.root,
+            'split': args.split,
             'frames': [args.frames.start, args.frames.stop, args.frames.step],
         },
         'weights': weights,
@@ -121,12 +117,13 @@ def read_places(args):
     """Read the data set of the options, an EvaluationError where they do not fit together."""
     if args.tolerance is not None and args.tolerance < 0:
         raise EvaluationError('--tolerance is at least 0')
-    if args.tolerance is not None and (Path(args.root).expanduser() / places.GROUND_TRUTH).is_file():
-        print(f'note: {places.GROUND_TRUTH} says which references are true, --tolerance is not used')
-    seasons = {key: getattr(args, key) for key in ('query', 'reference') if getattr(args, key) is not None}
-    if seasons and args.dataset != 'nordland':
+    seasons = {key: getattr(args, key) for key in ('query', 'reference')}
+    source = Datasets(args.datasets).source(args.dataset, args.root)
+    if any(seasons.values()) and source.dataset != 'nordland':
         raise EvaluationError('--query and --reference name seasons of nordland only')
-    return DATASETS[args.dataset](args.root, args.tolerance, args.frames, **seasons)
+    if args.tolerance is not None and (Path(source.root).expanduser() / places.GROUND_TRUTH).is_file():
+        print(f'note: {places.GROUND_TRUTH} says which references are true, --tolerance is not used')
+    return options.open_dataset(args, 'places', tolerance=args.tolerance, selection=args.frames, **seasons)
 
 
 def evaluate(data, extractor, name):

@@ -29,12 +29,16 @@ class Places:
     :param references: paths in name order.
     :param positives: of every query [n] int64 indices of the references that show its place; may be empty.
     :param truth: one sentence that says where ``positives`` come from.
+    :param query_positions: [Q,2] float64 metres (UTM east, north), or None where positions are not known.
+    :param reference_positions: [R,2] float64 metres, or None.
     """
 
     queries: list
     references: list
     positives: list
     truth: str
+    query_positions: np.ndarray | None = None
+    reference_positions: np.ndarray | None = None
 
 
 def read_pairs(root, tolerance=None, selection=slice(None)):
@@ -48,6 +52,13 @@ def read_pairs(root, tolerance=None, selection=slice(None)):
     :raises EvaluationError: missing folders, no common place, unreadable ground truth.
     """
     root = existing_folder(root, 'folder of place pairs')
+    for name in ('query', 'ref'):
+        if not (root / name).is_dir():
+            raise EvaluationError(
+                f"folder of place pairs '{root}' has no '{name}'; expected there: query/ and ref/ with "
+                'images, '
+                f'{GROUND_TRUTH} where equal names do not mean equal places'
+            )
     queries, references = image_files(root / 'query'), image_files(root / 'ref')
     truth_file = root / GROUND_TRUTH
     if not truth_file.is_file():
@@ -148,4 +159,10 @@ def _select(places, selection):
     ]
     if not positives:
         raise EvaluationError('no query is selected')
-    return Places(places.queries[selection], [places.references[i] for i in kept], positives, places.truth)
+    positions = [
+        None if p is None else p[part]
+        for p, part in ((places.query_positions, selection), (places.reference_positions, kept))
+    ]
+    return Places(
+        places.queries[selection], [places.references[i] for i in kept], positives, places.truth, *positions
+    )

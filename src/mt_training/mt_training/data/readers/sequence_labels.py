@@ -2,7 +2,8 @@
 
 from mt_perception.errors import EvaluationError
 from mt_perception.sequences import open_sequence
-from mt_training.data.readers.camvid import CLASS_COLORS, CLASS_NAMES, LabelledImage
+from mt_training.data.readers.camvid import CLASS_COLORS, CLASS_NAMES
+from mt_training.data.readers.sample import Sample
 
 
 class SequenceLabels:
@@ -25,10 +26,10 @@ class SequenceLabels:
         return len(self.sequence)
 
     def __getitem__(self, index):
-        """Return frame ``index`` as a :class:`LabelledImage`; EvaluationError when it has no labels."""
+        """Return frame ``index`` as a :class:`Sample`; EvaluationError when it has no labels."""
         frame = self.sequence[index]
         if frame.labels is None:
             raise EvaluationError(
                 f"frame {frame.index} of sequence '{self.sequence.name}' has no class labels"
             )
-        return LabelledImage(f'{frame.index:06d}', frame.image, frame.labels)
+        return Sample(f'{frame.index:06d}', frame.image, frame.labels)
