@@ -38,7 +38,7 @@ def test_shares_cover_the_batch():
 
 @pytest.mark.timeout(400)
 def test_two_processes_have_the_losses_of_one(tmp_path):
-    """Dropout, batch norm, losses over pairs, uneven shares (5 and 3 pairs), a step that leaves heads unused."""
+    """Dropout, batch norm, losses over pairs, uneven shares (of 5, of 3), steps that leave heads unused."""
     torch.set_num_threads(1)
     (tmp_path / 'data').mkdir()
     data = write_data(tmp_path / 'data')
