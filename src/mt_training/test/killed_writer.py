@@ -77,12 +77,14 @@ def main(folder):
         if child == 0:
             for number in range(start + 1, start + 10_000):
                 save(number, last)
-                (folder / 'written').write_text(str(number))
+                with open(folder / 'written', 'a') as log:
+                    log.write(f'{number}\n')
         time.sleep(0.02 + 0.1 * rng.random())
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        text = (folder / 'written').read_text() if (folder / 'written').exists() else ''
-        print('moment', left_over(last), int(text or start))
+        log = folder / 'written'
+        written = log.read_text().rpartition('\n')[0].split('\n')[-1] if log.exists() else ''
+        print('moment', left_over(last), int(written or start))
 
 
 if __name__ == '__main__':

@@ -183,7 +183,9 @@ def test_stages_follow_one_another_and_resume_in_the_right_one(data, tmp_path, c
 
     def changed(old, new):
         old, new = old['state_dict'], new['state_dict']
-        names = [n for n in old if n.startswith('net.') and not torch.equal(old[n], new[n])]
+        # averaging a weight with itself may round
+        same = {n: torch.allclose(old[n], new[n], rtol=1e-5, atol=1e-7) for n in old}
+        names = [n for n in old if n.startswith('net.') and not same[n]]
         return {n.split('.')[1] for n in names}
 
     assert changed(first, second) == {'segmentation'}
@@ -227,16 +229,16 @@ def test_everything_at_once_trains_and_resumes(kind, data, tmp_path):
     assert main([*arguments(experiment, data, tmp_path / 'twice'), '--stop-after', '1']) == 0
     assert main(arguments(experiment, data, tmp_path / 'twice')) == 0
     state = load(tmp_path / 'once' / 'last.ckpt')
-    assert state['global_step'] == 2 * epochs  # of 3 batches the third alone is a step too
+    assert state['global_step'] == 2 * epochs  # of 3 batches the third alone is a step too; steps are logged
     assert_same_weights(tmp_path / 'once' / 'last.ckpt', tmp_path / 'twice' / 'last.ckpt')
     rows = [row for row in figures(tmp_path / 'once') if 'loss' in row]
-    assert len(rows) == 3 * epochs and all(abs(v) < 1e4 for row in rows for v in row.values())
+    assert len(rows) == 2 * epochs and all(abs(v) < 1e4 for row in rows for v in row.values())
     if kind == 'uncertainty':
         assert (state['current_model_state']['weighting.log_variance'] != 0).all()
         assert 'segmentation/dice' in rows[0]
     if kind == 'dwa':
-        assert all(v == 1 for row in rows[:6] for k, v in row.items() if k.startswith('dwa/'))
-        third = {k: v for k, v in rows[6].items() if k.startswith('dwa/') and v != 1}
+        assert all(v == 1 for row in rows[:4] for k, v in row.items() if k.startswith('dwa/'))
+        third = {k: v for k, v in rows[4].items() if k.startswith('dwa/') and v != 1}
         assert third and sum(third.values()) == pytest.approx(len(third), rel=1e-5)
 
 
