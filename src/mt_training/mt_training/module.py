@@ -101,7 +101,7 @@ class MultiTaskModule(lightning.LightningModule):
         self.weighting = build_weighting(section, counted)
 
     def set_teachers(self, teachers):
-        """Distil from ``teachers`` (:class:`mt_training.teachers.Teachers`) too."""
+        """Distil from ``teachers`` (:class:`mt_training.losses.teachers.Teachers`) too."""
         self.teachers = teachers
         self.set_weighting(self.hparams.weighting, {**self.loss_weights, **teachers.weights()})
 

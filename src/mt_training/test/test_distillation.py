@@ -20,8 +20,8 @@ from mt_training.losses.distillation import (  # noqa: E402
     soft_segmentation,
 )
 from mt_training.losses.keypoints import sample_descriptors  # noqa: E402
+from mt_training.losses.teachers import NetworkTeacher, Teachers, load_teacher  # noqa: E402
 from mt_training.models.mtnet import MtNet  # noqa: E402
-from mt_training.teachers import NetworkTeacher, Teachers, load_teacher  # noqa: E402
 
 
 def test_soft_segmentation_by_hand():
