@@ -26,11 +26,7 @@ from mt_training.distributed import first_process_first, meet, part, rank, under
 from mt_training.losses.class_balance import class_weights
 from mt_training.losses.teachers import Teachers
 from mt_training.module import MultiTaskModule
-<<<<<<< HEAD
 from mt_training.stages import load_weights
-from mt_training.teachers import Teachers
-=======
->>>>>>> losses
 from mt_training.trainer import StepSeed, build_trainer, last_checkpoint
 
 __all__ = ['StepSeed', 'last_checkpoint', 'load_config', 'main', 'override', 'train']
