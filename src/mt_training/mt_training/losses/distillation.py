@@ -1,7 +1,7 @@
 """
 Distillation: a head of the student learns what a teacher says about the same views.
 
-The student's outputs are those of ``models``; a teacher's (``mt_training.losses.teachers``) are either of the same
+The student's outputs are those of ``models``; a teacher's (``losses.teachers``) are either of the same
 form or those of an exported model: class ids, depth, a list of keypoints.
 """
 
