@@ -70,7 +70,7 @@ def freeze(net, backbone=False, train_only=()):
 
 
 def hold_statistics(net):
-    """Keep the statistics of frozen batch norms as at run time; call it after ``train()``."""
+    """Keep the statistics of frozen batch norms as at run time; call it whenever training begins."""
     for module in net.modules():
         own = list(module.parameters(recurse=False))
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and own:

@@ -118,12 +118,9 @@ class MultiTaskModule(lightning.LightningModule):
         there = loss in KP2D or self.table.has(loss)
         return there and bool(self.loss_weights.get(loss)) and NEEDS[loss] in self.tasks
 
-    def train(self, mode=True):
-        """Switch to training; frozen batch norms keep their statistics."""
-        super().train(mode)
-        if mode:
-            hold_statistics(self.net)
-        return self
+    def on_train_epoch_start(self):
+        """Let frozen batch norms keep their statistics."""
+        hold_statistics(self.net)
 
     def configure_optimizers(self):
         """The encoder and the rest at their own rates; see :mod:`mt_training.schedules`."""
