@@ -36,13 +36,16 @@ def test_shares_cover_the_batch():
         assert all(a[1] == b[0] for a, b in zip(parts, parts[1:]))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_two_processes_have_the_losses_of_one(tmp_path):
     """Dropout, batch norm, losses over pairs, uneven shares (of 5, of 3), steps that leave heads unused."""
     torch.set_num_threads(1)
     (tmp_path / 'data').mkdir()
     data = write_data(tmp_path / 'data')
-    experiment = write_config(tmp_path / 'x.yaml', tiny_config(stages=STAGES))
+    config = tiny_config(stages=STAGES)
+    # Adam's first steps go by the signs of gradients, so of those near 0 by their rounding; SGD's do not
+    config['optimizer'].update(name='sgd', lr=0.02, encoder_lr=0.002)
+    experiment = write_config(tmp_path / 'x.yaml', config)
     torchrun = [
         '-m',
         'torch.distributed.run',

@@ -83,7 +83,7 @@ def start(words):
     paths = os.pathsep.join(p for p in sys.path if p)
     environment = {**os.environ, 'PYTHONPATH': paths, 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
 
 
 def load(path):
