@@ -40,33 +40,33 @@ def head_parameters(net, tasks):
     known = net.tasks
     for task in tasks:
         if task not in known:
-            raise MtError(f"train_only: unknown task '{task}'; this network has: {', '.join(known)}")
+            raise MtError(f"train_heads: unknown task '{task}'; this network has: {', '.join(known)}")
     own = set().union(*(reached_parameters(net, t) for t in tasks))
     others = [reached_parameters(net, t) for t in known if t not in tasks]
     if others:
         own -= set().union(*others)
     if not own:
-        raise MtError(f'train_only: this network has no parameters that only {", ".join(tasks)} uses')
+        raise MtError(f'train_heads: this network has no parameters that only {", ".join(tasks)} uses')
     return own
 
 
-def freeze(net, backbone=False, train_only=()):
+def freeze(net, backbone=False, train_heads=()):
     """
     Freeze parts of a network.
 
     :param backbone: freeze the whole encoder.
-    :param train_only: tasks; everything but their heads is frozen. Empty: nothing is.
+    :param train_heads: tasks; everything but their heads is frozen. Empty: nothing is.
     :raises MtError: nothing would be left to train.
     """
     if backbone:
         net.encoder.requires_grad_(False)
-    if train_only:
-        own = head_parameters(net, list(train_only))
+    if train_heads:
+        own = head_parameters(net, list(train_heads))
         for name, p in net.named_parameters():
             if name not in own:
                 p.requires_grad_(False)
     if not any(p.requires_grad for p in net.parameters()):
-        raise MtError('freeze_backbone and train_only leave nothing to train')
+        raise MtError('freeze_backbone and train_heads leave nothing to train')
 
 
 def hold_statistics(net):

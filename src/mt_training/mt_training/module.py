@@ -53,7 +53,7 @@ class MultiTaskModule(lightning.LightningModule):
     :param losses: see :class:`mt_training.losses.LossTable`.
     :param weighting: see :func:`mt_training.losses.weighting.build_weighting`.
     :param freeze_backbone: the whole encoder keeps its weights.
-    :param train_only: tasks; all but their heads keep their weights. Empty: all train.
+    :param train_heads: tasks; all but their heads keep their weights. Empty: all train.
     :param gather_losses: with several processes, compute the losses over the batch of all of them.
     :param seed: of the order in which gradients meet.
     :param kp2d: parameters of :func:`mt_training.losses.kp2d.kp2d_losses`.
@@ -72,7 +72,7 @@ class MultiTaskModule(lightning.LightningModule):
         losses=None,
         weighting=None,
         freeze_backbone=False,
-        train_only=(),
+        train_heads=(),
         gather_losses=True,
         seed=0,
         kp2d=None,
@@ -82,7 +82,7 @@ class MultiTaskModule(lightning.LightningModule):
         self.save_hyperparameters()
         self.net = build_network(architecture, **model)
         self.net.freeze_encoder(freeze)
-        freeze_parts(self.net, freeze_backbone, train_only)
+        freeze_parts(self.net, freeze_backbone, train_heads)
         self.optimizer_config, self.loss_weights, self.max_steps = optimizer, loss_weights, max_steps
         self.neighbours, self.kp2d = neighbours or {}, kp2d or {}
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

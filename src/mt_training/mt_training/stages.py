@@ -7,7 +7,7 @@ Stages of an experiment: each changes some keys and starts from the weights of t
       - {name: multitask, epochs: 40}
       - {name: segmentation, epochs: 10, only_segmentation: true, schedule: [[cityscapes]], optimizer: {lr:
           2.0e-4}}
-      - {name: places, epochs: 5, freeze_backbone: true, train_only: [global_descriptor], loss_weights:
+      - {name: places, epochs: 5, freeze_backbone: true, train_heads: [global_descriptor], loss_weights:
           {place: 1.0}}
 """
 
@@ -76,7 +76,7 @@ def expand(config):
 def shorthand(config, named):
     """Spell out ``only_segmentation``: the head alone trains, the other losses are left out unless named."""
     if config.get('only_segmentation'):
-        config = {**config, 'train_only': ['segmentation']}
+        config = {**config, 'train_heads': ['segmentation']}
         if 'loss_weights' not in named:
             weights = config['loss_weights']
             config['loss_weights'] = {'segmentation': weights.get('segmentation', 1.0)}

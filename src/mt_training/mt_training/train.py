@@ -150,7 +150,7 @@ def build_module(config, seed=None):
         losses=config['losses'],
         weighting=config['weighting'],
         freeze_backbone=config['freeze_backbone'],
-        train_only=config['train_only'],
+        train_heads=config['train_heads'],
         gather_losses=config['gather_losses'],
         seed=config['seed'] if seed is None else seed,
     )

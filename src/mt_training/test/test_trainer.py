@@ -96,7 +96,7 @@ def test_heads_are_found_by_what_they_reach():
     own = head_parameters(net, ['segmentation'])
     assert own == {name for name, _ in net.named_parameters() if name.startswith('segmentation.')}
     assert all(name.startswith(('pool', 'place')) for name in head_parameters(net, ['global_descriptor']))
-    freeze(net, backbone=True, train_only=['depth'])
+    freeze(net, backbone=True, train_heads=['depth'])
     assert {n.split('.')[0] for n, p in net.named_parameters() if p.requires_grad} == {'depth'}
     assert all(p.grad is None for p in net.parameters())
     net.train()
@@ -104,7 +104,7 @@ def test_heads_are_found_by_what_they_reach():
     norms = {n: m.training for n, m in net.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
     assert all(training == name.startswith('depth') for name, training in norms.items())
     with pytest.raises(MtError, match="unknown task 'depht'"):
-        freeze(MtNet(width=16, keypoint_width=16), train_only=['depht'])
+        freeze(MtNet(width=16, keypoint_width=16), train_heads=['depht'])
 
 
 class Counting:
@@ -147,9 +147,9 @@ def test_stages_change_what_they_name_and_nothing_else():
     (first, a), (_, b), (third, c) = stages.expand(config)
     assert (first, third) == ('all', 'places') and 'stages' not in a
     assert a == {k: v for k, v in config.items() if k != 'stages'}
-    assert b['optimizer'] == {**config['optimizer'], 'lr': 0.5} and b['train_only'] == ['segmentation']
+    assert b['optimizer'] == {**config['optimizer'], 'lr': 0.5} and b['train_heads'] == ['segmentation']
     assert b['loss_weights'] == {'segmentation': 1.0} and b['epochs'] == 1
-    assert c['loss_weights'] == {'place': 1.0} and c['train_only'] == []
+    assert c['loss_weights'] == {'place': 1.0} and c['train_heads'] == []
     assert c['sets']['camvid'] == {**config['sets']['camvid'], 'batch': 9}
     with pytest.raises(MtError, match="stage 'x': epoch is not a key"):
         stages.expand(tiny_config(stages=[{'name': 'x', 'epoch': 3}]))
@@ -161,7 +161,7 @@ STAGES = [
     {'name': 'multitask', 'epochs': 1},
     {'name': 'segmentation', 'epochs': 2, 'only_segmentation': True, 'schedule': [['camvid']],
      'losses': {'segmentation': {'cross_entropy': 1.0, 'lovasz': 0.5}}, 'optimizer': {'lr': 0.01}},
-    {'name': 'places', 'epochs': 1, 'freeze_backbone': True, 'train_only': ['global_descriptor'],
+    {'name': 'places', 'epochs': 1, 'freeze_backbone': True, 'train_heads': ['global_descriptor'],
      'loss_weights': {'place': 1.0}, 'losses': {'place': {'triplet': {'mining': 'hard'}}},
      'schedule': [['places_kitti']], 'ema_decay': None},
 ]  # fmt: skip
@@ -191,7 +191,7 @@ def test_stages_follow_one_another_and_resume_in_the_right_one(data, tmp_path, c
     assert changed(first, second) == {'segmentation'}
     assert changed(second, third) <= {'pool16', 'pool32', 'place'} and 'place' in changed(second, third)
     kept = load_yaml(folders[1] / 'config.yaml')
-    assert kept['train_only'] == ['segmentation'] and kept['loss_weights'] == {'segmentation': 1.0}
+    assert kept['train_heads'] == ['segmentation'] and kept['loss_weights'] == {'segmentation': 1.0}
     assert main(command) == 0, 'a finished run is finished'
     assert 'stage' not in capfd.readouterr().err
     once = tmp_path / 'once'
@@ -280,7 +280,7 @@ def test_a_teacher_joins_in_training(data, tmp_path):
         ('losses={depth: {l3: 1}}', "unknown loss 'l3'"),
         ('optimizer.name=lion', "optimizer.name: unknown 'lion'"),
         ('best={metric: val/nothing}', 'val/nothing'),
-        ('train_only=[flow]', "unknown task 'flow'"),
+        ('train_heads=[flow]', "unknown task 'flow'"),
         ('distillation=[{model: /no.ckpt, tasks: {depth: 1}}]', '/no.ckpt does not exist'),
     ],
 )
