@@ -72,4 +72,4 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
                     continue  # which of near-equal descriptors is nearest hangs on the last digit
                 assert b[key] == pytest.approx(a[key], rel=tolerance, abs=1e-6), (version, step, key)
     first = [tmp_path / name / 'stages' / '0-fixed' / 'last.ckpt' for name in ('one', 'two')]
-    assert_same_weights(*first, rtol=1e-4, atol=1e-5)
+    assert_same_weights(*first, rtol=1e-4, atol=1e-4)  # the steps themselves are near 1e-2
