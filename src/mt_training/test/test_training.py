@@ -32,7 +32,7 @@ def experiment(tmp_path_factory):
     import yaml
 
     config = load_config('mtnet_small')
-    config['model'].update(width=16, keypoint_width=16, global_dim=32)
+    config['model'].update(width=16, keypoint_width=16, global_dim=128)
     config.update(size=[64, 64], steps_per_epoch=6, epochs=EPOCHS, validate_every=1, log_every=1)
     config['optimizer']['warmup'] = 2
     config['schedule'] = [
@@ -63,7 +63,7 @@ def arguments(experiment, data, output):
     """Return the command line of the miniature run."""
     return [
         '--config', str(experiment), '--data', str(data), '--pretrained', str(data / 'pretrained'),
-        '--output', str(output), '--threads', '2',
+        '--output', str(output), '--threads', '1',
     ]  # fmt: skip
 
 
