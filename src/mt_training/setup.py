@@ -25,6 +25,7 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
+            'benchmark = mt_training.benchmark:main',
             'convert_mapillary = mt_training.convert_mapillary:main',
             'evaluate = mt_training.evaluation.cli:main',
             'export = mt_training.export:main',

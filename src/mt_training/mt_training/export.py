@@ -18,10 +18,12 @@ import yaml
 from mt_perception.errors import MtError
 from mt_perception.inference.contract import METADATA_KEY, ModelMetadata
 from mt_training.deploy import DeployedNet
-from mt_training.models.mtnet import TASKS, MtNet
+from mt_training.models import build_network
+from mt_training.models.raw import RawNet
 from mt_training.weights import save_weights
 
 OPSET = 17
+MULTIPLE = 32  # pixels; width and height of the input are multiples of it
 CLASS_COLORS = {
     'sky': [128, 180, 230],
     'building': [128, 64, 64],
@@ -35,7 +37,12 @@ CLASS_COLORS = {
     'pedestrian': [220, 20, 60],
     'bicyclist': [0, 170, 170],
 }
+# of classes whose names are not above, in turn
+OTHER_COLORS = [
+    [int(127.5 * (1 + np.sin(2.4 * i + phase))) for phase in (0, 2.1, 4.2)] for i in range(1, 256)
+]
 MOVABLE = ('car', 'pedestrian', 'bicyclist')
+IMAGE_OUTPUTS = ('segmentation', 'segmentation_confidence', 'depth')  # as large as the input
 # largest difference to PyTorch that passes: mean absolute error, if nothing else is said
 PARITY_LIMITS = {
     'segmentation': 1e-3,  # part of the pixels with another class
@@ -46,6 +53,7 @@ PARITY_LIMITS = {
     'descriptors': 1e-3,
     'global_descriptor': 1e-4,
 }
+RAW_LIMIT = 1e-3  # largest mean difference of any output of the layers alone
 
 
 def read_config(checkpoint):
@@ -63,12 +71,12 @@ def load_net(checkpoint):
     Load a trained network (its averaged weights where the run kept them).
 
     :param checkpoint: a file written by ``train``; ``config.yaml`` lies beside it.
-    :return: (MtNet in evaluation mode, the experiment's configuration).
+    :return: (network in evaluation mode, the experiment's configuration).
     :raises MtError: the file or its configuration is missing.
     """
     config = read_config(checkpoint)
     state = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict']
-    net = MtNet(**config['model'])
+    net = build_network(config['architecture'], **config['model'])
     net.load_state_dict({k.removeprefix('net.'): v for k, v in state.items() if k.startswith('net.')})
     return net.eval(), config
 
@@ -131,15 +139,18 @@ def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixe
     :param accuracy: measured numbers for the metadata.
     :param size: (width, height) of the default input.
     :param image: [H,W,3] uint8 RGB of that size to compare on; noise without one.
-    :param fixed: fix height and width in the graph.
+    :param fixed: fix height and width in the graph; some networks can do no other.
     :return: the parity report.
-    :raises MtError: an output differs from PyTorch by more than its limit.
+    :raises MtError: a size the network cannot take; an output differs from PyTorch by more than its limit.
     """
     import onnx
 
+    check_size(size)
+    fixed = fixed or net.fixed_size
+
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    deployed = DeployedNet(net, config['export']['max_keypoints'])
+    deployed = DeployedNet(net, config['export'].get('max_keypoints', 0))
     if image is None:
         image = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
     image = np.ascontiguousarray(image[None])
@@ -147,7 +158,7 @@ def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixe
     dynamic = None if fixed else {'image': {1: 'H', 2: 'W'}}
     names = deployed.output_names()
     if dynamic:
-        dynamic.update({name: {1: 'H', 2: 'W'} for name in names[:3]})
+        dynamic.update({name: {1: 'H', 2: 'W'} for name in names if name in IMAGE_OUTPUTS})
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter('ignore')
         torch.onnx.export(
@@ -162,22 +173,15 @@ def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixe
         )
     try:
         model = onnx.load(str(partial))
-        _name_shapes(model, config)
+        _name_shapes(model, deployed)
         metadata = ModelMetadata(
             kind='perception',
             architecture=config['architecture'],
             model_id=model_id(net, config),
-            tasks=list(TASKS),
+            tasks=list(deployed.tasks),
             input_size=list(size),
-            input_multiple=32,
-            class_names=config['classes'],
-            class_colors=[CLASS_COLORS[name] for name in config['classes']],
-            movable_classes=[name for name in config['classes'] if name in MOVABLE],
-            depth_kind='metric',
-            depth_focal=config['focal'],
-            descriptor_dim=config['model']['descriptor_dim'],
-            global_descriptor_dim=config['model']['global_dim'],
-            max_keypoints=config['export']['max_keypoints'],
+            input_multiple=MULTIPLE,
+            **_task_metadata(deployed, config),
             training_data=config['export']['training_data'],
             license=config['export']['license'],
             accuracy=accuracy or {},
@@ -198,13 +202,55 @@ def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixe
     return report
 
 
-def _name_shapes(model, config):
+def parse_size(text):
+    """
+    Read 'WIDTHxHEIGHT'.
+
+    :raises MtError: it is something else.
+    """
+    try:
+        width, height = (int(v) for v in text.split('x'))
+    except ValueError:
+        raise MtError(f"--size '{text}' is not WIDTHxHEIGHT") from None
+    return width, height
+
+
+def check_size(size):
+    """
+    Check a size of the input.
+
+    :raises MtError: a side is not a multiple of what all networks need.
+    """
+    if any(v <= 0 or v % MULTIPLE for v in size):
+        raise MtError(f'--size {size[0]}x{size[1]}: width and height must be multiples of {MULTIPLE}')
+
+
+def _task_metadata(deployed, config):
+    """Return what the metadata says of the tasks there are."""
+    found = {}
+    if 'segmentation' in deployed.tasks:
+        names = config['classes']
+        others = iter(OTHER_COLORS)
+        found['class_names'] = names
+        found['class_colors'] = [CLASS_COLORS.get(name) or next(others) for name in names]
+        found['movable_classes'] = [name for name in names if name in MOVABLE]
+    if 'depth' in deployed.tasks:
+        found.update(depth_kind='metric', depth_focal=config['focal'])
+    if 'keypoints' in deployed.tasks:
+        found.update(descriptor_dim=deployed.net.descriptor_dim, max_keypoints=deployed.max_keypoints)
+    if 'global_descriptor' in deployed.tasks:
+        found.update(global_descriptor_dim=deployed.net.global_dim)
+    return found
+
+
+def _name_shapes(model, deployed):
     """Write the known sizes into the outputs' shapes (the exporter leaves some unnamed)."""
+    count, net = deployed.max_keypoints, deployed.net
     known = {
-        'keypoints': (1, config['export']['max_keypoints'], 2),
-        'scores': (1, config['export']['max_keypoints']),
-        'descriptors': (1, config['export']['max_keypoints'], config['model']['descriptor_dim']),
-        'global_descriptor': (1, config['model']['global_dim']),
+        'keypoints': (1, count, 2),
+        'scores': (1, count),
+        'descriptors': (1, count, net.descriptor_dim),
+        'global_descriptor': (1, net.global_dim),
     }
     for value in model.graph.output:
         dims = value.type.tensor_type.shape.dim
@@ -217,6 +263,53 @@ def _name_shapes(model, config):
             dims[0].dim_value = 1
 
 
+def export_raw(net, output, size):
+    """
+    Write the layers alone, for tool chains of microcontrollers: no post-processing, one size, float32.
+
+    :param net: network with ``maps``, see :class:`mt_training.models.raw.RawNet`.
+    :param output: path of the file; written beside and renamed, so it is whole or absent.
+    :param size: (width, height) of the input in pixels.
+    :return: dict output → mean absolute difference to PyTorch.
+    :raises MtError: the network has no such form, or an output differs from PyTorch.
+    """
+    import onnx
+    import onnxruntime
+
+    check_size(size)
+    raw = RawNet(net)
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_suffix('.part.onnx')
+    image = torch.rand(1, 3, size[1], size[0], generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            raw, (image,), str(partial), input_names=['image'], output_names=list(raw.names),
+            opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+        expected = raw(image)
+    try:
+        model = onnx.load(str(partial))
+        model.doc_string = raw.__doc__.strip()
+        onnx.save(model, str(partial))
+        session = onnxruntime.InferenceSession(str(partial), providers=['CPUExecutionProvider'])
+        found = session.run(None, {'image': image.numpy()})
+        report = {
+            name: float(np.abs(a.numpy() - b).mean())
+            for name, a, b in zip(raw.names, expected, found, strict=True)
+        }
+        for name, value in report.items():
+            if not value <= RAW_LIMIT:
+                raise MtError(
+                    f"the exported '{name}' differs from PyTorch by {value:.2g}; the file was not kept"
+                )
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return report
+
+
 def main(argv=None):
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(prog='export', description='Export a trained network to ONNX.')
@@ -227,12 +320,15 @@ def main(argv=None):
     parser.add_argument(
         '--half', action='store_true', help='also write the float16 version that TensorRT 10 and 11 take'
     )
+    parser.add_argument(
+        '--raw', action='store_true', help='only the layers, no post-processing: for microcontrollers'
+    )
     parser.add_argument('--image', help='image for the parity check')
     parser.add_argument('--weights', help='also write the weights for training, a .npz file')
     parser.add_argument('--accuracy', help='JSON file of measured numbers to keep in the metadata')
     args = parser.parse_args(argv)
     try:
-        size = tuple(int(v) for v in args.size.split('x'))
+        size = parse_size(args.size)
         accuracy = json.loads(Path(args.accuracy).read_text()) if args.accuracy else None
         if read_config(args.checkpoint)['architecture'].startswith('lightglue'):
             from mt_training.matcher.export import export_matcher, load_matcher
@@ -244,6 +340,8 @@ def main(argv=None):
                 save_weights(net, args.weights)
             return _finish(args.output, report, args.half)
         net, config = load_net(args.checkpoint)
+        if args.raw:
+            return _finish(args.output, export_raw(net, args.output, size), False)
         image = None
         if args.image:
             import cv2

@@ -14,42 +14,72 @@ import lightning
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mt_perception.errors import MtError
+from mt_training import stages
+from mt_training.checkpoints import usable_checkpoint
 from mt_training.data.augment import view_sizes
 from mt_training.data.datasets_file import add_datasets_option
 from mt_training.data.sets import Batches, EpochNumbers, SetBuilder, list_images, open_folder, read_rgb
+from mt_training.distributed import first_process_first, meet, part, rank, under_torchrun, world_size
+from mt_training.losses.class_balance import class_weights
+from mt_training.losses.teachers import Teachers
 from mt_training.module import MultiTaskModule
-from mt_training.weights import load_weights
+from mt_training.trainer import StepSeed, build_trainer, last_checkpoint
+
+__all__ = ['StepSeed', 'last_checkpoint', 'load_config', 'main', 'override', 'train']
 
 CONFIGS = Path(__file__).parent / 'configs'
+START_VIEWS = 60  # views of each set from which a network starts what can start from images
+IMITATED = 32  # views on which an encoder learns to imitate the larger one it is made from
+
+
+DEFAULTS = 'defaults'  # not an experiment: what the keys mean that one leaves out
+BALANCE_SAMPLES = 100  # pairs per set from which the frequency of classes is told
 
 
 def load_config(name):
     """
-    Read an experiment.
+    Read an experiment; keys it leaves out get their values from ``configs/defaults.yaml``.
+
+    One with the key ``extends: NAME`` has all keys of that experiment, but for those it gives itself.
 
     :param name: a name in the package's ``configs`` or the path of a YAML file.
     :raises MtError: there is no such experiment.
     """
     path = Path(name) if Path(name).suffix in ('.yaml', '.yml') else CONFIGS / f'{name}.yaml'
     if not path.is_file():
-        known = ', '.join(sorted(p.stem for p in CONFIGS.glob('*.yaml')))
+        known = ', '.join(sorted(p.stem for p in CONFIGS.glob('*.yaml') if p.stem != DEFAULTS))
         raise MtError(f"there is no experiment '{name}'; known: {known}")
-    return yaml.safe_load(path.read_text())
+    try:
+        config = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise MtError(f'{path} is not YAML: {" ".join(str(error).split())}') from None
+    if not isinstance(config, dict) or not {'architecture', 'extends'} & set(config):
+        raise MtError(f"{path} is not an experiment: it has no key 'architecture'")
+    if 'extends' in config:
+        config = {**load_config(config.pop('extends')), **config}
+    if config['architecture'].startswith('lightglue'):
+        return config
+    defaults = yaml.safe_load((CONFIGS / f'{DEFAULTS}.yaml').read_text())
+    config['optimizer'] = {**defaults['optimizer'], **config.get('optimizer', {})}
+    return {**config, **{key: value for key, value in defaults.items() if key not in config}}
 
 
 def override(config, assignments):
-    """Apply ``a.b=value`` assignments (YAML values) to ``config`` in place; the keys must exist."""
+    """
+    Apply ``a.b=value`` assignments (YAML values) to ``config`` in place.
+
+    The keys must exist; the ``model`` section takes all that its network takes.
+    """
     for assignment in assignments:
         key, _, value = assignment.partition('=')
         *parents, last = key.split('.')
         section = config
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
+        if not isinstance(section, dict) or (last not in section and parents != ['model']):
             raise MtError(f"'{key}' is not a key of this experiment")
         section[last] = yaml.safe_load(value)
 
@@ -102,142 +132,154 @@ class Validation(torch.utils.data.Dataset):
         }
 
 
-class StepSeed(lightning.Callback):
-    """Seeds chance (dropout) by the step, so that a resumed run ends like an uninterrupted one."""
-
-    def __init__(self, seed):
-        """Keep the seed of the run."""
-        self.seed = seed
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        """Seed."""
-        torch.manual_seed(self.seed + trainer.global_step)
-
-
-def last_checkpoint(output):
-    """Return the callback that keeps ``output/last.ckpt``, written after every epoch."""
-    return ModelCheckpoint(
-        output, filename='last', save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
-    )
-
-
-def initialise_places(net, images):
-    """
-    Start the place projection from the principal components of pooled features, whitened.
-
-    :param images: list of [H,W,3] uint8 RGB of one size, more of them than half of G.
-    """
-    net.eval()
-    with torch.no_grad():
-        pooled = []
-        for image in images:
-            x = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
-            pooled.append(net.pooled(net.encoder((x - 128.0) / 128.0)))
-        pooled = torch.cat(pooled)
-        mean = pooled.mean(0)
-        _, singular, basis = torch.linalg.svd(pooled - mean, full_matrices=False)
-        rank = min(net.place.out_features, len(singular))
-        # a floor on the singular values keeps noise directions from being blown up
-        scale = 1 / (singular[:rank] + 0.1 * singular[0])
-        weight = torch.zeros_like(net.place.weight)
-        weight[:rank] = basis[:rank] * scale[:, None] * singular[0]
-        net.place.weight.copy_(weight)
-        net.place.bias.copy_(-weight @ mean)
-    net.train()
-
-
-def build_module(config):
-    """Make the Lightning module of an experiment."""
+def build_module(config, seed=None):
+    """Make the Lightning module of an experiment; its teachers are loaded too."""
     neighbours = {name: s.get('neighbours', 0) for name, s in config['sets'].items()}
-    return MultiTaskModule(
+    steps = -(-config['steps_per_epoch'] // config.get('accumulate', 1))
+    module = MultiTaskModule(
+        config['architecture'],
         config['model'],
         config['optimizer'],
         config['loss_weights'],
-        config['epochs'] * config['steps_per_epoch'],
+        config['epochs'] * steps,
         config['class_weights'],
         neighbours,
         config['freeze_blocks'],
-        config['train_only'],
+        kp2d=config.get('kp2d'),
+        losses=config['losses'],
+        weighting=config['weighting'],
+        freeze_backbone=config['freeze_backbone'],
+        train_heads=config['train_heads'],
+        only=config['train_only'],
+        gather_losses=config['gather_losses'],
+        seed=config['seed'] if seed is None else seed,
     )
+    if config['distillation']:
+        module.set_teachers(Teachers(config['distillation']))
+    return module
+
+
+def balance(config, samplers):
+    """
+    Return the class weights of an experiment: its list, or those of its rule for what the samplers show.
+
+    :param samplers: dict name → sampler; those without labels do not count.
+    """
+    weights = config['class_weights']
+    if not isinstance(weights, dict):
+        return weights
+    options = dict(weights)
+    rule = options.pop('rule', None)
+    rng = np.random.default_rng(config['seed'])
+    dense = [s for s in samplers.values() if not getattr(s, 'only_places', False)]
+    labels = (image for s in dense for _ in range(BALANCE_SAMPLES) for image in s.sample(rng)['labels'])
+    return class_weights(rule, labels, config['model']['classes'], **options)
 
 
 def train(config, data, pretrained, output, init=None, cache=None, stop_after=None, datasets=None):
     """
-    Run an experiment; goes on from ``output/last.ckpt`` where there is one.
+    Run an experiment, all its stages; goes on from ``output/last.ckpt`` where there is one.
 
-    :param config: see ``configs/mtnet_small.yaml``.
+    :param config: see ``configs/mtnet_small.yaml`` and ``configs/defaults.yaml``.
     :param data: root folder of the data sets.
     :param pretrained: folder of the encoder's and the keypoint teacher's weights.
     :param output: folder for checkpoints, metrics and the data cache.
-    :param init: weights to start from, see :func:`mt_training.weights.load_weights`; None for the encoder's.
+    :param init: weights to start from, see :func:`mt_training.weights.load_state`; None for the encoder's.
     :param cache: folder of prepared data to share with other runs, default ``output/cache``.
-    :param stop_after: end after this many epochs, leaving the rest for a later call.
+    :param stop_after: end after this many epochs of all stages, leaving the rest for a later call.
     :param datasets: a ``datasets.yaml`` for sets of kind ``dataset``; None: see
         mt_training.data.datasets_file.
     :return: path of the last checkpoint.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / 'config.yaml').write_text(yaml.safe_dump(config, sort_keys=False))
-    lightning.seed_everything(config['seed'])
+    meet()
+    plan = stages.expand(config)
+    checkpoint = usable_checkpoint(output / 'last.ckpt')
+    first, inside = stages.place_to_go_on(checkpoint, plan)
     cache = Path(cache) if cache else output / 'cache'
-    builder = SetBuilder(
-        data,
-        cache,
-        Path(pretrained) / 'aliked-n16rot.pth',
-        config['size'],
-        config['focal'],
-        config['classes'],
-        datasets,
-    )
-    used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
-    samplers = {name: builder.build(config['sets'][name]) for name in used}
-    sizes = {name: config['sets'][name]['batch'] for name in used}
-    scales = config.get('view_scales')
-    views = view_sizes(config['size'], scales) if scales else None
-    batches = Batches(samplers, config['schedule'], sizes, config['seed'], views)
-    last = output / 'last.ckpt'
-    numbers = EpochNumbers(config['steps_per_epoch'], last)
-    loader = torch.utils.data.DataLoader(
-        batches, sampler=numbers, batch_size=None, num_workers=1, prefetch_factor=3
-    )
-    watched = config['validation']
-    plain = {name: section for name, section in watched.items() if 'dataset' not in section}
-    parts = [Validation(plain, data, cache, config['focal'])]
-    parts += [builder.validation(section) for section in watched.values() if 'dataset' in section]
-    validation = torch.utils.data.DataLoader(torch.utils.data.ConcatDataset(parts), batch_size=None)
+    begun = sum(stage['epochs'] for _, stage in plan[:first])
+    for index in range(first, len(plan)):
+        name, stage = plan[index]
+        left = stage['epochs'] if stop_after is None else min(stage['epochs'], stop_after - begun)
+        if left <= 0:
+            break
+        if name is not None and rank() == 0:
+            print(f'stage {index + 1} of {len(plan)}: {name}', file=sys.stderr)
+        if index > 0 and not inside and rank() == 0:
+            stages.archive(output, index - 1, plan[index - 1][0])
+            (output / 'best.ckpt').unlink(missing_ok=True)
+        done = run_stage(
+            stage, data, pretrained, output, cache, index, left, checkpoint if inside else None,
+            checkpoint if index > 0 else init, datasets,
+        )  # fmt: skip
+        checkpoint, inside = output / 'last.ckpt', False
+        begun += stage['epochs']
+        if not done:
+            break
+    return output / 'last.ckpt'
 
-    module = build_module(config)
-    if init:
-        weights = load_weights(init)
-        missing = module.net.load_state_dict(weights, strict=False).missing_keys
-        if missing:
-            raise MtError(f"'{init}' is of another network: it has no {missing[0]}")
-    elif not last.is_file():
-        module.net.encoder.load_npz(Path(pretrained) / 'mobilenet_v2_imagenet.npz')
-        rng = np.random.default_rng(config['seed'])
-        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(60)]
-        initialise_places(module.net, [v.transpose(1, 2, 0) for v in views])
-    module = module.to(memory_format=torch.channels_last)
-    trainer = lightning.Trainer(
-        default_root_dir=output,
-        max_epochs=min(config['epochs'], stop_after or config['epochs']),
-        accelerator='auto',
-        devices=1,
-        gradient_clip_val=config['gradient_clip'],
-        check_val_every_n_epoch=config['validate_every'],
-        num_sanity_val_steps=0,
-        log_every_n_steps=config['log_every'],
-        logger=CSVLogger(output, name='logs'),
-        callbacks=[
-            StepSeed(config['seed']),
-            EMAWeightAveraging(decay=config['ema_decay']),
-            last_checkpoint(output),
-            TQDMProgressBar(refresh_rate=20),
-        ],
+
+def run_stage(config, data, pretrained, output, cache, index, epochs, resume, init, datasets=None):
+    """
+    Run one stage.
+
+    :param config: of this stage. :param index: its number, from 0.
+    :param epochs: end of this call. :param resume: checkpoint of this stage to go on from, or None.
+    :param init: weights to start from, see :func:`mt_training.stages.start_from`, or None for the encoder's.
+    :param datasets: a ``datasets.yaml``, or None.
+    :return: whether the stage is over.
+    """
+    if rank() == 0:
+        stages.write_config(output, config)
+    seed = config['seed'] + index
+    lightning.seed_everything(seed)
+    with first_process_first():
+        builder = SetBuilder(
+            data,
+            cache,
+            Path(pretrained) / 'aliked-n16rot.pth',
+            config['size'],
+            config['focal'],
+            config.get('classes'),
+            datasets,
+        )
+        used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
+        samplers = {name: builder.build(config['sets'][name]) for name in used}
+        validation = config['validation']
+        plain = {name: section for name, section in validation.items() if 'dataset' not in section}
+        watched = [Validation(plain, data, cache, config['focal'])]
+        watched += [builder.validation(section) for section in validation.values() if 'dataset' in section]
+        watched = torch.utils.data.ConcatDataset(watched)
+    sizes = {name: config['sets'][name]['batch'] for name in used}
+    views = view_sizes(config['size'], config['view_scales']) if config.get('view_scales') else None
+    batches = Batches(samplers, config['schedule'], sizes, seed, views, config['sample_seeds'])
+    workers = config['workers']
+    loader = torch.utils.data.DataLoader(
+        batches,
+        sampler=EpochNumbers(config['steps_per_epoch'], resume),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=3 if workers else None,
     )
-    trainer.fit(module, loader, validation, ckpt_path=last if last.is_file() else None, weights_only=False)
-    return last
+    validation = torch.utils.data.DataLoader(
+        watched, sampler=range(rank(), len(watched), world_size()), batch_size=None
+    )
+    config = {**config, 'class_weights': balance(config, samplers)}
+    module = build_module(config, seed)
+    if init and not resume:
+        stages.start_from(module, init)
+    elif not resume:
+        rng = np.random.default_rng(config['seed'])
+        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(START_VIEWS)]
+        views = [torch.from_numpy(view[None].astype(np.float32)) for view in views]
+        step = -(-len(views) // IMITATED)
+        module.net.load_pretrained(pretrained, views[::step])
+        module.net.initialise_places(views)
+    module = module.to(memory_format=torch.channels_last)
+    trainer = build_trainer(config, output, epochs, index, seed)
+    trainer.fit(module, loader, validation, ckpt_path=resume, weights_only=False)
+    return trainer.should_stop or trainer.current_epoch >= config['epochs']
 
 
 def main(argv=None):
@@ -284,7 +326,14 @@ def main(argv=None):
     except MtError as error:
         print(f'train: {error}', file=sys.stderr)
         return 1
-    print(f'trained; the last checkpoint is {last}')
+    except MisconfigurationException as error:
+        print(f'train: {" ".join(str(error).split())}', file=sys.stderr)
+        return 1
+    finally:
+        if under_torchrun():
+            part()
+    if rank() == 0:
+        print(f'trained; the last checkpoint is {last}')
     return 0
 
 

@@ -123,5 +123,7 @@ def test_train_on_sets_by_name(datasets, tmp_path, capsys):
     assert values and np.isfinite(values).all()
     assert torch.load(tmp_path / 'run/last.ckpt', weights_only=False)['global_step'] == 2
     (tmp_path / 'cityscapes/leftImg8bit/val').rename(tmp_path / 'cityscapes/moved')
-    assert main([*arguments, '--datasets', str(datasets)]) == 1
+    # elsewhere: a finished run opens no data
+    again = [*arguments, '--output', str(tmp_path / 'again'), '--datasets', str(datasets)]
+    assert main(again) == 1
     assert 'no folder leftImg8bit/val; expected there' in capsys.readouterr().err

@@ -3,60 +3,26 @@
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
 pytest.importorskip('lightning', reason='needs the training environment: ./mt build --training')
 
+from miniature import write_data  # noqa: E402
 from mt_training.export import load_net  # noqa: E402
 from mt_training.export import main as export_main  # noqa: E402
-from mt_training.models.mobilenet_v2 import MobileNetV2  # noqa: E402
 from mt_training.train import load_config, main  # noqa: E402
 from mt_training.weights import load_weights  # noqa: E402
 
 EPOCHS = 2
 
 
-def write_images(folder, count, size, rng, labels=None):
-    """Write smooth random images (and class-id images) of ``size`` = (width, height)."""
-    folder.mkdir(parents=True)
-    for i in range(count):
-        image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), size, interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(folder / f'{i:04d}.png'), image)
-        if labels is not None:
-            labels.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(labels / f'{i:04d}.png'), image[:, :, 0] // 22)
-
-
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """Write miniature copies of every set the test experiment uses."""
     root = tmp_path_factory.mktemp('data')
-    rng = np.random.default_rng(0)
-    for part in ('train', 'val'):
-        write_images(root / 'camvid' / part / 'images', 3, (96, 80), rng, root / 'camvid' / part / 'labels')
-    write_images(root / 'drive', 6, (120, 48), rng)
-    for season in ('summer', 'winter'):
-        write_images(root / season, 6, (64, 32), rng)
-    kitchen = root / 'kitchen'
-    kitchen.mkdir()
-    texture = cv2.resize(
-        rng.integers(0, 255, (60, 90, 3), np.uint8), (900, 600), interpolation=cv2.INTER_CUBIC
-    )
-    for i in range(6):
-        pose = np.eye(4)
-        pose[0, 3] = 0.02 * i
-        x = round(525 * pose[0, 3] / 2)
-        cv2.imwrite(str(kitchen / f'frame-{i:06d}.color.jpg'), texture[60:540, 50 + x : 690 + x])
-        cv2.imwrite(str(kitchen / f'frame-{i:06d}.depth.png'), np.full((480, 640), 2000, np.uint16))
-        np.savetxt(kitchen / f'frame-{i:06d}.pose.txt', pose)
-    pretrained = root / 'pretrained'
-    pretrained.mkdir()
-    torch.manual_seed(1)
-    weights = {k: v.numpy() for k, v in MobileNetV2().state_dict().items()}
-    np.savez(pretrained / 'mobilenet_v2_imagenet.npz', **weights)
+    write_data(root)
     return root
 
 
@@ -66,7 +32,7 @@ def experiment(tmp_path_factory):
     import yaml
 
     config = load_config('mtnet_small')
-    config['model'].update(width=16, keypoint_width=16, global_dim=32)
+    config['model'].update(width=16, keypoint_width=16, global_dim=128)
     config.update(size=[64, 64], steps_per_epoch=6, epochs=EPOCHS, validate_every=1, log_every=1)
     config['optimizer']['warmup'] = 2
     config['schedule'] = [
@@ -97,7 +63,7 @@ def arguments(experiment, data, output):
     """Return the command line of the miniature run."""
     return [
         '--config', str(experiment), '--data', str(data), '--pretrained', str(data / 'pretrained'),
-        '--output', str(output), '--threads', '2',
+        '--output', str(output), '--threads', '1',
     ]  # fmt: skip
 
 

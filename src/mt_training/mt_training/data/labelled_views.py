@@ -101,6 +101,8 @@ class LabelledViews:
         same = indices[0] == indices[1]
         pair = self._points(rng, index, first, matrices) if same else (np.zeros((0, 2)),) * 2
         out['points'], out['points_valid'] = pad_points(rng, *pair)
+        relative = matrices[1] @ np.linalg.inv(matrices[0]) if same else np.full((3, 3), np.nan)
+        out['homography'] = relative.astype(np.float32)
         out['place'] = np.int64(index)
         pose = np.eye(4)
         if not same:

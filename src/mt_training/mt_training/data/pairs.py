@@ -8,7 +8,8 @@ metres at the canonical focal length, NaN = unknown · ``cells`` [2,h/4,w/4] uin
 4×4 cell, 16 = none, 255 = ignored · ``points`` [2,P,2] float32 corresponding pixels of the two views ·
 ``points_valid`` [P] bool · ``place`` int64, equal ids show the same place · ``intrinsics`` [2,3,3] float32,
 camera to view pixels, NaN = unknown · ``depth_scale`` [2] float32, metres = ``depth`` × this, NaN = unknown ·
-``relative_pose`` [4,4] float32, the first view's camera → the second's in metres, NaN = unknown.
+``relative_pose`` [4,4] float32, the first view's camera → the second's in metres, NaN = unknown ·
+``homography`` [3,3] float32, pixels of the first view → the second, NaN where none relates them.
 """
 
 import copy
@@ -155,6 +156,7 @@ class HomographyPairs:
         out['points'], out['points_valid'] = pad_points(rng, pair[0][keep], pair[1][keep])
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
         out['depth'] = np.where(out['labels'] == self.sky, np.float32(SKY_DEPTH), np.float32(np.nan))
+        out['homography'] = relative.astype(np.float32)
         out['place'] = np.int64(index)
         out.update(camera_keys(matrices, (None, None), (1, 1), 1))
         if geometry:
@@ -251,6 +253,7 @@ class RgbdPairs:
         keep = inside(warped[0], self.size) & inside(warped[1], self.size)
         out['points'], out['points_valid'] = pad_points(rng, warped[0][keep], warped[1][keep])
         out = {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
+        out['homography'] = np.full((3, 3), np.nan, np.float32)
         out['place'] = np.int64(i)
         cameras = (first['camera'], second['camera'])
         pose = np.linalg.inv(second['pose']) @ first['pose']

@@ -18,6 +18,7 @@ from mt_training.data.frames import cached_frames
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
 from mt_training.data.registry_sets import build_set, build_validation
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
+from mt_training.distributed import rank, share, world_size
 
 
 def open_folder(root):
@@ -230,43 +231,73 @@ class Batches(torch.utils.data.Dataset):
     The batches of a whole run: number n is the same whoever asks for it, and when.
 
     A batch is a dict: ``dense``, the pairs of all dense sets of the step stacked to [B,…], with ``sets``, the
-    name of each pair's set; ``places``, a dict set → its pairs of images with place ids.
+    name of each pair's set; ``places``, a dict set → its pairs of images with place ids and their number,
+    ``pairs``.
+    With several processes each gets its rows (:func:`mt_training.distributed.share`) of the same batch, and
+    ``sets`` and ``pairs`` speak of the whole.
 
     :param samplers: dict name → sampler.
     :param schedule: list of steps, each a list of names: batch n draws from ``schedule[n mod len]``.
-    :param batch_sizes: dict name → number of pairs.
+    :param batch_sizes: dict name → number of pairs, of all processes together.
     :param view_sizes: list of (width, height); each batch takes one for its dense views (multi-scale
         training, see :func:`mt_training.data.augment.view_sizes`). None: the samplers' own.
+    :param sample_seeds: every pair has its own stream of chance, so that a process draws only its rows;
+        otherwise one stream per batch, and every process draws the whole.
     """
 
-    def __init__(self, samplers, schedule, batch_sizes, seed, view_sizes=None):
+    def __init__(self, samplers, schedule, batch_sizes, seed, view_sizes=None, sample_seeds=False):
         """Keep the parts."""
         self.samplers, self.schedule, self.batch_sizes, self.seed = samplers, schedule, batch_sizes, seed
-        self.view_sizes = view_sizes
+        self.view_sizes, self.sample_seeds = view_sizes, sample_seeds
+        self.rank, self.world_size = rank(), world_size()
 
     def __getitem__(self, number):
         """Draw batch ``number`` of the run."""
+        names = self.schedule[number % len(self.schedule)]
+        sets = [n for n in names if not self.is_place(n) for _ in range(self.batch_sizes[n])]
+        dense, places, slot, position = [], {}, 0, 0
         rng = np.random.default_rng((self.seed, number))
-        dense, sets, places = [], [], {}
-        size = self.view_sizes[int(rng.integers(len(self.view_sizes)))] if self.view_sizes else None
-        for name in self.schedule[number % len(self.schedule)]:
-            sampler, count = self.samplers[name], self.batch_sizes[name]
-            only_places = getattr(sampler, 'only_places', False)
-            if hasattr(sampler, 'batch'):
-                samples = sampler.batch(rng, count)
-            elif only_places:
-                samples = [sampler.sample(rng) for _ in range(count)]
-            else:
-                samples = [sampler.sample(rng, size=size) for _ in range(count)]
-            if only_places:
-                places[name] = stack(samples)
+        view = self.view_sizes[int(rng.integers(len(self.view_sizes)))] if self.view_sizes else None
+        for name in names:
+            place = self.is_place(name)
+            size = self.batch_sizes[name]
+            start, stop = share(size if place else len(sets), self.rank, self.world_size)
+            rows = range(start, stop) if place else range(start - position, stop - position)
+            samples = self.draw(name, size, rows, rng, (number, slot), view)
+            slot += size
+            if place:
+                places[name] = {**stack(samples), 'pairs': size}
             else:
                 dense += samples
-                sets += [name] * len(samples)
+                position += size
         batch = {'places': places}
         if dense:
             batch['dense'] = {**stack(dense), 'sets': sets}
         return batch
+
+    def draw(self, name, count, rows, rng, place, size):
+        """
+        Draw the pairs of one set that belong to this process.
+
+        :param rows: range of the pairs wanted of ``count``; may reach beyond them.
+        :param rng: stream of the batch.
+        :param place: (batch, first pair), which names the pairs' own streams.
+        :param size: (width, height) of dense views, or None.
+        """
+        sampler, (number, slot) = self.samplers[name], place
+        if hasattr(sampler, 'batch'):  # its pairs depend on one another
+            own = np.random.default_rng((self.seed, number, slot)) if self.sample_seeds else rng
+            return [sample for i, sample in enumerate(sampler.batch(own, count)) if i in rows]
+        options = {} if self.is_place(name) else {'size': size}
+        if not self.sample_seeds:
+            every = [sampler.sample(rng, **options) for _ in range(count)]
+            return [sample for i, sample in enumerate(every) if i in rows]
+        streams = (np.random.default_rng((self.seed, number, slot + i)) for i in range(count) if i in rows)
+        return [sampler.sample(stream, **options) for stream in streams]
+
+    def is_place(self, name):
+        """Tell whether only the place descriptor learns from a set."""
+        return getattr(self.samplers[name], 'only_places', False)
 
 
 class EpochNumbers(torch.utils.data.Sampler):
@@ -275,15 +306,15 @@ class EpochNumbers(torch.utils.data.Sampler):
 
     :param steps: batches per epoch.
     :param checkpoint: path of the checkpoint the run goes on from: the trainer draws the first epoch's
-        numbers before it says which epoch that is. No such file: epoch 0.
+        numbers before it says which epoch that is. None or no such file: epoch 0.
     """
 
     def __init__(self, steps, checkpoint):
         """Start at the epoch after the checkpoint's."""
         self.steps, self.epoch = steps, 0
-        if Path(checkpoint).is_file():
+        if checkpoint is not None and Path(checkpoint).is_file():
             state = torch.load(checkpoint, map_location='cpu', weights_only=False, mmap=True)
-            self.epoch = state['global_step'] // steps
+            self.epoch = state['epoch'] + 1  # it was written at the end of that epoch
 
     def set_epoch(self, epoch):
         """Go to ``epoch``."""

@@ -18,15 +18,16 @@ def cell_cross_entropy(logits, cells):
     return F.cross_entropy(logits, cells, ignore_index=255)
 
 
-def sample_descriptors(descriptors, points):
+def sample_descriptors(descriptors, points, stride=4):
     """
-    Sample a stride-4 map at pixels and normalise.
+    Sample a map at pixels and normalise.
 
-    :param descriptors: [B,D,H/4,W/4].
+    :param descriptors: [B,D,H/s,W/s].
     :param points: [B,P,2] pixels of the H×W image.
+    :param stride: s.
     :return: [B,P,D] unit length.
     """
-    size = points.new_tensor([descriptors.shape[-1] * 4, descriptors.shape[-2] * 4])
+    size = points.new_tensor([descriptors.shape[-1] * stride, descriptors.shape[-2] * stride])
     grid = (points + 0.5) / size * 2 - 1
     sampled = F.grid_sample(descriptors, grid[:, :, None], mode='bilinear', align_corners=False)[..., 0]
     return F.normalize(sampled.transpose(1, 2), dim=-1)

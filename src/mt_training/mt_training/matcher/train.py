@@ -6,15 +6,16 @@ import lightning
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from mt_perception.errors import MtError
+from mt_training.checkpoints import AtomicCheckpointIO, usable_checkpoint, write_text
 from mt_training.data.sets import EpochNumbers, SetBuilder
 from mt_training.deploy import DeployedNet
 from mt_training.export import load_net, model_id
 from mt_training.matcher.data import BankPairs, make_bank
 from mt_training.matcher.module import MatcherModule
+from mt_training.trainer import StepSeed, build_progress, last_checkpoint
 
 
 def train_matcher(config, data, pretrained, output, keypoints, cache=None):
@@ -31,15 +32,13 @@ def train_matcher(config, data, pretrained, output, keypoints, cache=None):
     """
     if not keypoints:
         raise MtError('--keypoints names the checkpoint of the network whose keypoints the matcher learns')
-    from mt_training.train import StepSeed, last_checkpoint
-
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     lightning.seed_everything(config['seed'])
     net, net_config = load_net(keypoints)
     deployed = DeployedNet(net, config['keypoints'], ('keypoints',))
     config = {**config, 'matches_model': model_id(net, net_config)}
-    (output / 'config.yaml').write_text(yaml.safe_dump(config, sort_keys=False))
+    write_text(output / 'config.yaml', yaml.safe_dump(config, sort_keys=False))
     bank_path = output / f'bank-{config["matches_model"]}-{config["pairs"]}.npz'
     samplers = {}
     if not bank_path.is_file():
@@ -54,6 +53,7 @@ def train_matcher(config, data, pretrained, output, keypoints, cache=None):
     watched = BankPairs(bank, np.arange(first, len(bank['scores'])), config['batch'], config['points'], 0)
     module = MatcherModule(config['model'], config['optimizer'], config['epochs'] * config['steps_per_epoch'])
     last = output / 'last.ckpt'
+    resume = usable_checkpoint(last)
     trainer = lightning.Trainer(
         default_root_dir=output,
         max_epochs=config['epochs'],
@@ -66,16 +66,17 @@ def train_matcher(config, data, pretrained, output, keypoints, cache=None):
         callbacks=[
             StepSeed(config['seed']),
             last_checkpoint(output),
-            TQDMProgressBar(refresh_rate=20),
+            *build_progress('auto'),
         ],
+        plugins=[AtomicCheckpointIO()],
     )
     trainer.fit(
         module,
         torch.utils.data.DataLoader(
-            batches, sampler=EpochNumbers(config['steps_per_epoch'], last), batch_size=None
+            batches, sampler=EpochNumbers(config['steps_per_epoch'], resume), batch_size=None
         ),
         torch.utils.data.DataLoader(watched, sampler=range(5), batch_size=None),
-        ckpt_path=last if last.is_file() else None,
+        ckpt_path=resume,
         weights_only=False,
     )
     return last

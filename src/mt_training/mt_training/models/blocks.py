@@ -1,8 +1,12 @@
 """Blocks shared by the architectures."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+DEPTH_MIN, DEPTH_MAX = 0.3, 120.0  # metres; range of the depth heads
 
 
 def conv_bn(inputs, outputs, kernel=3, stride=1, groups=1, activation=True):
@@ -22,9 +26,16 @@ def separable_conv(inputs, outputs, kernel=3):
     return nn.Sequential(depthwise, *conv_bn(inputs, outputs, 1))
 
 
-def upsample(x, scale):
-    """Bilinear up-sampling by a whole number (fixed scale, so the exported graph has no shape arithmetic)."""
-    return F.interpolate(x, scale_factor=float(scale), mode='bilinear', align_corners=False)
+def upsample(x, scale, mode='bilinear'):
+    """Up-sampling by a whole number (fixed scale, so the exported graph has no shape arithmetic)."""
+    align = None if mode == 'nearest' else False
+    return F.interpolate(x, scale_factor=float(scale), mode=mode, align_corners=align)
+
+
+def log_depth(x):
+    """Squash raw values of a depth head to log metres within ``DEPTH_MIN``–``DEPTH_MAX``."""
+    low, high = math.log(DEPTH_MIN), math.log(DEPTH_MAX)
+    return low + (high - low) * torch.sigmoid(x)
 
 
 class GeM(nn.Module):
@@ -42,3 +53,74 @@ class GeM(nn.Module):
     def forward(self, x):
         """Pool."""
         return x.clamp(min=1e-4).pow(self.power).mean(dim=(2, 3)).pow(1 / self.power)
+
+
+class ChannelAttention(nn.Module):
+    """
+    Weigh channels by what the whole image holds: [B,C,H,W] → gates [B,C,1,1] in 0–1.
+
+    Hu et al., "Squeeze-and-Excitation Networks", 2018, eq. 3.
+    """
+
+    def __init__(self, channels, reduction=8, outputs=None):
+        """Squeeze to ``channels / reduction``, at least 8; gate ``outputs`` channels, by default as many."""
+        super().__init__()
+        hidden = max(8, channels // reduction)
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, outputs or channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x):
+        """Return the gates."""
+        return self.gate(x.mean(dim=(2, 3), keepdim=True))
+
+
+class SpatialAttention(nn.Module):
+    """
+    Weigh places by the mean and the largest of their channels: [B,C,H,W] → gates [B,1,H,W] in 0–1.
+
+    Woo et al., "CBAM: Convolutional Block Attention Module", 2018, eq. 3.
+    """
+
+    def __init__(self, kernel=7):
+        """Compare places within ``kernel`` pixels."""
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2)
+
+    def forward(self, x):
+        """Return the gates."""
+        summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        return torch.sigmoid(self.conv(summary))
+
+
+class SelfAttention(nn.Module):
+    """
+    Every place looks at a coarser copy of the map: [B,C,H,W] → [B,C,H,W].
+
+    Keys and values come from a strided convolution, so the cost is that of plain self-attention divided by
+    reduction² (Xie et al., "SegFormer", 2021, eq. 2); queries and the output are 1×1 convolutions.
+    """
+
+    def __init__(self, channels, heads=2, reduction=2):
+        """Make the projections; ``heads`` divides ``channels``, ``reduction`` divides H and W."""
+        super().__init__()
+        self.heads, self.scale = heads, (channels // heads) ** -0.5
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.reduce = nn.Conv2d(channels, channels, reduction, reduction, groups=channels)
+        self.key, self.value = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        """Attend."""
+        coarse = self.reduce(x)
+
+        def tokens(y):  # [B,C,h,w] → [B,heads,C/heads,N]
+            return y.flatten(2).unflatten(1, (self.heads, -1))
+
+        query, key, value = tokens(self.query(x)), tokens(self.key(coarse)), tokens(self.value(coarse))
+        weight = (query.transpose(2, 3) @ key * self.scale).softmax(dim=-1)  # [B,heads,HW,hw]
+        attended = value @ weight.transpose(2, 3)
+        return self.out(attended.flatten(1, 2).reshape(x.shape))

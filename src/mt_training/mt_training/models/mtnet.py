@@ -1,26 +1,27 @@
 """
 mtnet: one encoder, one feature pyramid, four heads.
 
-MobileNetV2 → feature pyramid (Lin et al., 2017) at stride 4 → segmentation, depth, keypoints with
+Encoder → feature pyramid (Lin et al., 2017) at stride 4 → segmentation, depth, keypoints with
 descriptors; a generalised-mean place descriptor straight from the encoder. Keypoints follow the cell
 classification of SuperPoint (DeTone et al., 2018) on 4×4-pixel cells, fed with the pixels themselves so
 that corners stay where they are.
-"""
 
-import math
+Sizes: nano and small stand on MobileNetV2 (nano with a third of the hidden channels), base on ResNet-50.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mt_training.models.blocks import GeM, conv_bn, separable_conv, upsample
+from mt_perception.errors import MtError
+from mt_training.models.blocks import GeM, conv_bn, log_depth, separable_conv, upsample
 from mt_training.models.mobilenet_v2 import MobileNetV2
+from mt_training.models.network import TASKS, Network
+from mt_training.models.places import whitened_projection
+from mt_training.models.resnet import ResNet50
 
 CELL = 4  # pixels per keypoint cell and stride of the dense heads
-DEPTH_MIN, DEPTH_MAX = 0.3, 120.0  # metres; range of the depth head
 KEYPOINT_LOGITS = CELL * CELL + 1  # one per pixel of the cell, one for "none here"
-
-TASKS = ('segmentation', 'depth', 'keypoints', 'global_descriptor')
 
 
 class FeaturePyramid(nn.Module):
@@ -44,20 +45,35 @@ class FeaturePyramid(nn.Module):
         return out[2], out[1]
 
 
-class MtNet(nn.Module):
+class MtNet(Network):
     """
     The multi-task network.
 
     :param classes: number of segmentation classes.
     :param width: channels of the pyramid.
+    :param keypoint_width: channels of the keypoint branch.
     :param descriptor_dim: D.
     :param global_dim: G.
+    :param encoder: 'mobilenet_v2' or 'resnet50'.
+    :param expansion: of MobileNetV2's blocks, 6 in the published network.
     """
 
-    def __init__(self, classes=11, width=96, keypoint_width=64, descriptor_dim=64, global_dim=256):
+    def __init__(
+        self,
+        classes=11,
+        width=96,
+        keypoint_width=64,
+        descriptor_dim=64,
+        global_dim=256,
+        encoder='mobilenet_v2',
+        expansion=6,
+    ):
         """Make the network with random weights."""
         super().__init__()
-        self.encoder = MobileNetV2()
+        self.classes, self.descriptor_dim, self.global_dim = classes, descriptor_dim, global_dim
+        if encoder not in ('mobilenet_v2', 'resnet50'):
+            raise MtError(f"encoder '{encoder}' is not one of mobilenet_v2, resnet50")
+        self.encoder = ResNet50() if encoder == 'resnet50' else MobileNetV2(expansion)
         c2, c4, c8, c16, c32 = self.encoder.channels
         self.pyramid = FeaturePyramid((c4, c8, c16, c32), width)
         self.segmentation = nn.Sequential(
@@ -80,26 +96,20 @@ class MtNet(nn.Module):
         self.pool16, self.pool32 = GeM(), GeM()
         self.place = nn.Linear(c16 + c32, global_dim)
 
-    def freeze_encoder(self, blocks):
-        """Stop training the stem and the first ``blocks`` blocks; 0 trains everything."""
-        if blocks:
-            for module in (self.encoder.stem, *self.encoder.blocks[:blocks]):
-                module.requires_grad_(False)
-
-    def dense_parameters(self):
-        """Parameters trained from scratch (all but the encoder's)."""
-        return [p for name, p in self.named_parameters() if not name.startswith('encoder.')]
-
     def pooled(self, features):
-        """Return the un-projected place features [B,416] of the encoder's maps."""
+        """Return the un-projected place features [B,C16 + C32] of the encoder's maps."""
         return torch.cat(
             [F.normalize(self.pool16(F.relu(features[3]))), F.normalize(self.pool32(F.relu(features[4])))],
             dim=1,
         )
 
-    def place_descriptor(self, image):
-        """Return only the place descriptor [B,G], unit length; the decoder is not run."""
-        return F.normalize(self.place(self.pooled(self.encoder((image - 128.0) / 128.0))), dim=1)
+    def initialise_places(self, images):
+        """Start the place projection from the principal components of pooled features, whitened."""
+        self.eval()
+        with torch.no_grad():
+            pooled = [self.pooled(self.encoder((image - 128.0) / 128.0)) for image in images]
+        whitened_projection(self.place, torch.cat(pooled))
+        self.train()
 
     def forward(self, image, tasks=TASKS):
         """
@@ -122,8 +132,7 @@ class MtNet(nn.Module):
         if 'segmentation' in tasks:
             out['segmentation'] = self.segmentation(p4)
         if 'depth' in tasks:
-            low, high = math.log(DEPTH_MIN), math.log(DEPTH_MAX)
-            out['log_depth'] = low + (high - low) * torch.sigmoid(self.depth(p4))
+            out['log_depth'] = log_depth(self.depth(p4))
         if 'keypoints' in tasks:
             gray = image.mean(dim=1, keepdim=True)
             fine = self.fine(

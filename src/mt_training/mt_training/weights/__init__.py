@@ -36,10 +36,23 @@ def save_weights(net, path):
 
 def load_weights(path):
     """
-    Read weights to start from.
+    Read the weights of a network to start from.
+
+    :param path: see :func:`load_state`.
+    :return: dict name of the parameter in the network → tensor.
+    :raises MtError: there is no such file, or it holds no weights.
+    """
+    state = load_state(path)
+    return {name.removeprefix('net.'): value for name, value in state.items() if name.startswith('net.')}
+
+
+def load_state(path):
+    """
+    Read weights to start a training from.
 
     :param path: a name in this folder, an archive of :func:`save_weights`, or a checkpoint of ``train``.
-    :return: dict name of the parameter in the network → tensor.
+    :return: dict name of the parameter in the training's module → tensor; those of the network are below
+        ``net.``, a checkpoint may hold others.
     :raises MtError: there is no such file, or it holds no weights.
     """
     import torch
@@ -53,12 +66,11 @@ def load_weights(path):
         if path.suffix == '.npz':
             with np.load(path) as data:
                 return {
-                    name: torch.from_numpy(
+                    f'net.{name}': torch.from_numpy(
                         data[name].astype(np.float32) if data[name].dtype == np.float16 else data[name]
                     )
                     for name in data.files
                 }
-        state = torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+        return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
     except Exception as error:  # damaged archives raise many kinds of errors
         raise MtError(f'{path} holds no weights: {error}') from error
-    return {name.removeprefix('net.'): value for name, value in state.items() if name.startswith('net.')}
