@@ -245,6 +245,9 @@ def run_stage(config, data, pretrained, output, cache, index, epochs, resume, in
             datasets,
         )
         used = list(dict.fromkeys(name for step in config['schedule'] for name in step))
+        unknown = [name for name in used if name not in config['sets']]
+        if unknown:
+            raise MtError(f"the schedule names {', '.join(unknown)}, which 'sets' does not describe")
         samplers = {name: builder.build(config['sets'][name]) for name in used}
         validation = config['validation']
         plain = {name: section for name, section in validation.items() if 'dataset' not in section}

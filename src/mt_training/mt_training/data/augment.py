@@ -118,11 +118,12 @@ def warp_depth(depth, matrix, size):
     )
 
 
-def photometric(rng, image, strength=1.0):
+def photometric(rng, image, strength=1.0, blur=1.4):
     """
     Change light and lens, not geometry: brightness, contrast, gamma, colour, gray, blur, noise, shadow.
 
     :param image: [H,W,3] uint8 RGB.
+    :param blur: largest standard deviation of the blur, pixels.
     :return: the same shape and type.
     """
     x = image.astype(np.float32) / 255
@@ -138,7 +139,7 @@ def photometric(rng, image, strength=1.0):
     if rng.random() < 0.4 * strength:
         x = np.clip(x, 0, 1) ** np.exp(rng.uniform(-0.5, 0.5))
     if rng.random() < 0.25 * strength:
-        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.4))
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, blur))
     if rng.random() < 0.3 * strength:
         x = x + rng.normal(0, rng.uniform(0.005, 0.04), x.shape).astype(np.float32)
     if rng.random() < 0.2 * strength:

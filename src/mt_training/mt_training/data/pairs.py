@@ -112,10 +112,12 @@ class HomographyPairs:
     :param keypoints: list of (xy, scores) from the teacher (or None entries).
     :param size: (width, height) of the views.
     :param sky: class id of the sky, which is taken to be far away, or None.
+    :param blur: see :func:`mt_training.data.augment.photometric`.
     """
 
-    def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9), second=None, sky=SKY):
+    def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9), second=None, sky=SKY, blur=1.4):
         """Keep the images in memory; ``second``: how the other view is drawn, see random_homography."""
+        self.blur = blur
         self.images, self.labels, self.keypoints = images, labels, keypoints
         self.second = second or {}
         self.size, self.scale, self.sky = size, scale, sky
@@ -135,7 +137,9 @@ class HomographyPairs:
         keypoints = self.keypoints[index] if self.keypoints else None
         out = {'images': [], 'labels': [], 'cells': []}
         for matrix in matrices:
-            out['images'].append(photometric(rng, warp_image(image, matrix, self.size)).transpose(2, 0, 1))
+            out['images'].append(
+                photometric(rng, warp_image(image, matrix, self.size), blur=self.blur).transpose(2, 0, 1)
+            )
             unlabelled = self.labels is None or self.labels[index] is None
             if unlabelled or roll(matrix) > MAX_LABEL_ROLL:
                 out['labels'].append(np.full(self.size[::-1], IGNORE, np.uint8))

@@ -126,7 +126,14 @@ class SetBuilder:
         keypoints = self._keypoints(paths, section['teacher_every'])
         images = [read_rgb(p) for p in paths]
         return HomographyPairs(
-            images, labels, keypoints, self.size, tuple(section['scale']), section['second'], self.sky
+            images,
+            labels,
+            keypoints,
+            self.size,
+            tuple(section['scale']),
+            section['second'],
+            self.sky,
+            section.get('blur', 1.4),
         )
 
     def _images(self, section):
@@ -141,6 +148,7 @@ class SetBuilder:
             tuple(section['scale']),
             section['second'],
             self.sky,
+            section.get('blur', 1.4),
         )
 
     def _rgbd(self, section):
