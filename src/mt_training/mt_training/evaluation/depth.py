@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mt_perception.errors import EvaluationError
 from mt_training.data.readers import registry
-from mt_training.data.readers.rgbd import DepthFrames
+from mt_training.data.readers.sequence_frames import SequenceFrames
 from mt_training.evaluation import options
 from mt_training.evaluation.output import OutputFolder
 from mt_training.evaluation.pictures import depth as pictures
@@ -97,7 +97,7 @@ def open_depth(args):
             raise EvaluationError(
                 f'--dataset {args.dataset} needs --root: a sequence, or such as rendered:street:7'
             )
-        return DepthFrames(args.root, args.frames), DATASETS[args.dataset]
+        return SequenceFrames(args.root, args.frames, 'depth'), DATASETS[args.dataset]
     frames = options.open_dataset(args)
     if 'depth' not in frames.provides:
         raise EvaluationError(f"data set '{args.dataset}' has no depth here")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mt_perception.errors import EvaluationError
 from mt_training.data.readers import registry
-from mt_training.data.readers.sequence_labels import SequenceLabels
+from mt_training.data.readers.sequence_frames import SequenceFrames
 from mt_training.evaluation import options
 from mt_training.evaluation.output import OutputFolder
 from mt_training.evaluation.pictures import segmentation as pictures
@@ -93,7 +93,7 @@ def open_labelled(args):
     if args.dataset == 'sequence':
         if args.root is None:
             raise EvaluationError('--dataset sequence needs --root: a folder, or such as rendered:street:7')
-        return SequenceLabels(args.root, args.frames)
+        return SequenceFrames(args.root, args.frames, 'labels')
     dataset = options.open_dataset(args)
     if 'segmentation' not in dataset.provides:
         raise EvaluationError(f"data set '{args.dataset}' has no class labels here")

@@ -15,15 +15,14 @@ from mt_perception.errors import EvaluationError
 from mt_training.data.readers.ade20k_classes import CLASS_NAMES
 from mt_training.data.readers.images import read_class_ids, read_rgb
 from mt_training.data.readers.layout import (
-    check_pairs,
     choose_split,
-    files_by_key,
     find_folder,
     images_by_key,
+    labels_of,
     open_root,
 )
 from mt_training.data.readers.palette import bit_colors
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, NamedImages, Sample, check_size
 
 EXPECTED = (
     'images/training, images/validation with jpg and annotations/training, annotations/validation with png '
@@ -33,7 +32,7 @@ SPLITS = {'train': 'training', 'val': 'validation', 'training': 'training', 'val
 INNER = 'ADEChallengeData2016'  # the archive's own folder; its parent will do as the root
 
 
-class Ade20k(FrameSet):
+class Ade20k(NamedImages):
     """
     One split of SceneParse150.
 
@@ -52,24 +51,9 @@ class Ade20k(FrameSet):
             root = root / INNER
         part = choose_split(split, SPLITS, 'ADE20K')
         images = find_folder(root, [f'images/{part}'], 'ADE20K', EXPECTED)
-        self.labels = files_by_key(
-            find_folder(root, [f'annotations/{part}'], 'ADE20K', EXPECTED), '.png', recursive=False
-        )
-        self.images = images_by_key(images, recursive=False)
-        check_pairs(self.images, self.labels, f'ADE20K {part}', images, EXPECTED)
-        self.names = list(self.images)
-
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.names)
-
-    def name_of(self, index):
-        """Return the file name without suffix."""
-        return self.names[index]
-
-    def image_path(self, index):
-        """Return the path of image ``index``."""
-        return self.images[self.names[index]]
+        maps = find_folder(root, [f'annotations/{part}'], 'ADE20K', EXPECTED)
+        super().__init__(images_by_key(images, recursive=False))
+        self.labels = labels_of(self.images, maps, f'ADE20K {part}', images, EXPECTED)
 
     def __getitem__(self, index):
         """Read sample ``index``."""

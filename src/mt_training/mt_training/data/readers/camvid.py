@@ -25,7 +25,7 @@ from mt_training.data.readers.images import (
     read_colors,
     read_rgb,
 )
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_ids, check_size
 
 EXPECTED = (
     'SPLIT/images and SPLIT/labels, SPLIT and SPLITannot, 701_StillsRaw_full and LabeledApproved_full, '
@@ -204,12 +204,8 @@ class CamVid(FrameSet):
     @staticmethod
     def _read_ids(path):
         labels = read_class_ids(path)
-        wrong = labels[(labels > UNLABELLED) & (labels != IGNORE_INDEX)]
-        if wrong.size:
-            raise EvaluationError(
-                f"'{path}' holds the value {wrong[0]}; CamVid's classes are 0–{UNLABELLED - 1}, "
-                f'{UNLABELLED} or {IGNORE_INDEX} = unlabelled'
-            )
+        expected = f"CamVid's classes are 0–{UNLABELLED - 1}, {UNLABELLED} or {IGNORE_INDEX} = unlabelled"
+        check_ids(labels, UNLABELLED + 1, path, expected)
         return np.where(labels == UNLABELLED, IGNORE_INDEX, labels).astype(np.uint8)
 
     def _read_colors(self, path):

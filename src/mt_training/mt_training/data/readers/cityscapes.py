@@ -22,7 +22,7 @@ from mt_perception.camera import Camera
 from mt_perception.errors import CameraError, EvaluationError
 from mt_training.data.readers.images import read_array, read_class_ids, read_depth, read_rgb, read_uint16
 from mt_training.data.readers.layout import check_pairs, choose_split, files_by_key, find_folder, open_root
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, NamedImages, Sample, check_ids, check_size
 
 EXPECTED = (
     'leftImg8bit/SPLIT/CITY/*_leftImg8bit.png and gtFine/SPLIT/CITY/*_gtFine_labelIds.png; for depth '
@@ -61,7 +61,7 @@ CRESTEREO_SUFFIXES = tuple(
 )
 
 
-class Cityscapes(FrameSet):
+class Cityscapes(NamedImages):
     """
     One split of Cityscapes.
 
@@ -84,8 +84,7 @@ class Cityscapes(FrameSet):
             raise EvaluationError(f"Cityscapes has no labels '{labels}'; use gtFine, gtCoarse or none")
         self.depth_units = depth_units
         images = find_folder(root, [f'leftImg8bit/{split}'], 'Cityscapes', EXPECTED)
-        self.images = files_by_key(images, '_leftImg8bit.png')
-        self.names = list(self.images)
+        super().__init__(files_by_key(images, '_leftImg8bit.png'))
         self.labels, self.encoding = {}, None
         if labels != 'none':
             self._find_labels(root, split, labels)
@@ -121,18 +120,6 @@ class Cityscapes(FrameSet):
             return source, files
         return None, {}
 
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.names)
-
-    def name_of(self, index):
-        """Return 'CITY/CITY_SEQUENCE_FRAME'."""
-        return self.names[index]
-
-    def image_path(self, index):
-        """Return the path of image ``index``."""
-        return self.images[self.names[index]]
-
     def __getitem__(self, index):
         """Read sample ``index``."""
         name = self.names[index]
@@ -149,11 +136,7 @@ class Cityscapes(FrameSet):
         labels = read_class_ids(path)
         check_size(labels, image, path)
         last = LAST_LABEL_ID if self.encoding == 'labelIds' else len(CLASSES) - 1
-        wrong = labels[(labels > last) & (labels != IGNORE_INDEX)]
-        if wrong.size:
-            raise EvaluationError(
-                f"'{path}' holds the value {wrong[0]}; {self.encoding} are 0–{last}, or {IGNORE_INDEX}"
-            )
+        check_ids(labels, last + 1, path, f'{self.encoding} are 0–{last}, or {IGNORE_INDEX}')
         return TRAIN_ID[labels] if self.encoding == 'labelIds' else labels
 
     def _read_depth(self, name, image, camera, baseline):

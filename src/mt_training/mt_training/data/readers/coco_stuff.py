@@ -9,19 +9,17 @@ Layout: images in ``train2017/`` or ``images/train2017/``; the maps of stuffthin
 
 import numpy as np
 
-from mt_perception.errors import EvaluationError
 from mt_training.data.readers.coco_stuff_classes import LABELS, UNUSED
 from mt_training.data.readers.images import read_class_ids, read_rgb
 from mt_training.data.readers.layout import (
-    check_pairs,
     choose_split,
-    files_by_key,
     find_folder,
     images_by_key,
+    labels_of,
     open_root,
 )
 from mt_training.data.readers.palette import bit_colors
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, NamedImages, Sample, check_ids, check_size
 
 EXPECTED = (
     'train2017/ and val2017/ with images (or images/train2017/ …) and stuffthingmaps/train2017/ … (or '
@@ -36,7 +34,7 @@ CLASS_OF_VALUE[USED] = np.arange(len(USED))
 FIRST_STUFF = 91  # pixel value
 
 
-class CocoStuff(FrameSet):
+class CocoStuff(NamedImages):
     """
     One split of COCO-Stuff.
 
@@ -54,32 +52,13 @@ class CocoStuff(FrameSet):
         part = choose_split(split, SPLITS, 'COCO-Stuff')
         maps = find_folder(root, [f'{folder}/{part}' for folder in MAP_FOLDERS], 'COCO-Stuff', EXPECTED)
         images = find_folder(root, [f'images/{part}', part], 'COCO-Stuff', EXPECTED)
-        self.images = images_by_key(images, recursive=False)
-        self.labels = files_by_key(maps, '.png', recursive=False)
-        check_pairs(self.images, self.labels, f'COCO-Stuff {part}', images, EXPECTED)
-        self.names = list(self.images)
-
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.names)
-
-    def name_of(self, index):
-        """Return the file name without suffix."""
-        return self.names[index]
-
-    def image_path(self, index):
-        """Return the path of image ``index``."""
-        return self.images[self.names[index]]
+        super().__init__(images_by_key(images, recursive=False))
+        self.labels = labels_of(self.images, maps, f'COCO-Stuff {part}', images, EXPECTED)
 
     def __getitem__(self, index):
         """Read sample ``index``."""
         name = self.names[index]
         image, values = read_rgb(self.images[name]), read_class_ids(self.labels[name])
         check_size(values, image, self.labels[name])
-        wrong = values[(values >= len(LABELS)) & (values != IGNORE_INDEX)]
-        if wrong.size:
-            raise EvaluationError(
-                f"'{self.labels[name]}' holds the value {wrong[0]}; pixel maps of COCO-Stuff hold 0–181 "
-                'or 255'
-            )
+        check_ids(values, len(LABELS), self.labels[name], 'pixel maps of COCO-Stuff hold 0–181 or 255')
         return Sample(name, image, CLASS_OF_VALUE[values], index=index)

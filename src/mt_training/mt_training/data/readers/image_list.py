@@ -3,32 +3,17 @@
 from mt_perception.errors import EvaluationError
 from mt_training.data.readers.images import read_rgb
 from mt_training.data.readers.layout import images_by_key, open_root
-from mt_training.data.readers.sample import FrameSet, Sample
+from mt_training.data.readers.sample import NamedImages, Sample
 
 EXPECTED = 'images (jpg, png, …), also in folders below'
 
 
-class ImageList(FrameSet):
+class ImageList(NamedImages):
     """
     Images without labels.
 
     :param images: {name: path}.
     """
-
-    def __init__(self, images):
-        self.images, self.names = images, list(images)
-
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.names)
-
-    def name_of(self, index):
-        """Return the name of image ``index``."""
-        return self.names[index]
-
-    def image_path(self, index):
-        """Return the path of image ``index``."""
-        return self.images[self.names[index]]
 
     def __getitem__(self, index):
         """Read sample ``index``."""

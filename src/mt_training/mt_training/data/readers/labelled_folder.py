@@ -10,16 +10,16 @@ import yaml
 
 from mt_perception.errors import EvaluationError
 from mt_training.data.readers.images import read_class_ids, read_rgb
-from mt_training.data.readers.layout import check_pairs, files_by_key, find_folder, images_by_key, open_root
+from mt_training.data.readers.layout import find_folder, images_by_key, labels_of, open_root
 from mt_training.data.readers.palette import bit_colors
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, NamedImages, Sample, check_ids, check_size
 
 EXPECTED = (
     'SPLIT/images, SPLIT/labels with png of the same names, and classes.yaml with a list of class names'
 )
 
 
-class LabelledFolder(FrameSet):
+class LabelledFolder(NamedImages):
     """
     One split of a folder of images and class ids.
 
@@ -36,24 +36,11 @@ class LabelledFolder(FrameSet):
         prefix = '' if split == 'all' else f'{split}/'
         images = find_folder(root, [f'{prefix}images'], 'labelled image', EXPECTED)
         labels = find_folder(root, [f'{prefix}labels'], 'labelled image', EXPECTED)
-        self.images, self.labels = images_by_key(images), files_by_key(labels, '.png')
-        check_pairs(self.images, self.labels, f'the split {split}', images, EXPECTED)
-        self.names = list(self.images)
+        super().__init__(images_by_key(images))
+        self.labels = labels_of(self.images, labels, f'the split {split}', images, EXPECTED)
         self.class_names = tuple(classes or read_class_names(root / 'classes.yaml'))
         self.class_colors = bit_colors(len(self.class_names))
         self.unlabelled = tuple(unlabelled)
-
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.names)
-
-    def name_of(self, index):
-        """Return the name of sample ``index``."""
-        return self.names[index]
-
-    def image_path(self, index):
-        """Return the path of image ``index``."""
-        return self.images[self.names[index]]
 
     def __getitem__(self, index):
         """Read sample ``index``."""
@@ -62,13 +49,9 @@ class LabelledFolder(FrameSet):
         check_size(labels, image, self.labels[name])
         for value in self.unlabelled:
             labels[labels == value] = IGNORE_INDEX
-        wrong = labels[(labels >= len(self.class_names)) & (labels != IGNORE_INDEX)]
-        if wrong.size:
-            raise EvaluationError(
-                f"'{self.labels[name]}' holds the value {wrong[0]}, but there are "
-                f'{len(self.class_names)} class '
-                'names; name it in unlabelled, or add a class'
-            )
+        count = len(self.class_names)
+        expected = f'there are {count} class names: name it in unlabelled, or add a class'
+        check_ids(labels, count, self.labels[name], expected)
         return Sample(name, image, labels, index=index, group=name.rpartition('/')[0])
 
 

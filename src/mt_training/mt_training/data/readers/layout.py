@@ -102,6 +102,18 @@ def check_pairs(images, others, what, folder, expected):
         )
 
 
+def labels_of(images, folder, what, where, expected):
+    """
+    Return {key: path} of the png in ``folder``; an EvaluationError unless every image has one.
+
+    :param images: {key: path}.
+    :param where: folder of the images.
+    """
+    labels = files_by_key(folder, '.png')
+    check_pairs(images, labels, what, where, expected)
+    return labels
+
+
 def choose_split(split, known, what):
     """Return ``known[split]``; EvaluationError that lists the splits when it is none of them."""
     if split not in known:

@@ -22,15 +22,14 @@ from mt_perception.errors import EvaluationError
 from mt_training.data.readers.coco_panoptic import read_json
 from mt_training.data.readers.images import read_class_ids, read_rgb, read_uint16
 from mt_training.data.readers.layout import (
-    check_pairs,
     choose_split,
-    files_by_key,
     find_file,
     find_folder,
     images_by_key,
+    labels_of,
     open_root,
 )
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, Segment, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, NamedImages, Sample, Segment, check_size
 
 EXPECTED = (
     'config.json, training/images, training/labels and training/instances (v1.2), or config_v2.0.json, '
@@ -47,7 +46,7 @@ SPLITS = {
 VERSIONS = ('v2.0', 'v1.2')
 
 
-class Mapillary(FrameSet):
+class Mapillary(NamedImages):
     """
     One split of Mapillary Vistas.
 
@@ -75,8 +74,7 @@ class Mapillary(FrameSet):
         used = [i for i, c in enumerate(self.classes) if c['evaluate']]
         self._kept[used] = used
         folder = find_folder(self.root, [f'{self.split}/images'], 'Mapillary Vistas', EXPECTED)
-        self.images = images_by_key(folder, recursive=False)
-        self.names = list(self.images)
+        super().__init__(images_by_key(folder, recursive=False))
         self.labels, self.instances = {}, {}
         if self.split != 'testing':
             self.labels = self._maps('labels')
@@ -88,21 +86,8 @@ class Mapillary(FrameSet):
     def _maps(self, kind):
         candidates = [f'{self.split}/{self.version}/{kind}']
         candidates += [f'{self.split}/{kind}'] * (self.version == 'v1.2')
-        files = files_by_key(find_folder(self.root, candidates, 'Mapillary Vistas', EXPECTED), '.png')
-        check_pairs(self.images, files, f'Mapillary Vistas {self.split}', candidates[-1], EXPECTED)
-        return files
-
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.names)
-
-    def name_of(self, index):
-        """Return the file name without suffix."""
-        return self.names[index]
-
-    def image_path(self, index):
-        """Return the path of image ``index``."""
-        return self.images[self.names[index]]
+        folder = find_folder(self.root, candidates, 'Mapillary Vistas', EXPECTED)
+        return labels_of(self.images, folder, f'Mapillary Vistas {self.split}', candidates[-1], EXPECTED)
 
     def __getitem__(self, index):
         """Read sample ``index``."""

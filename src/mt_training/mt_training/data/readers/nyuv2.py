@@ -22,7 +22,7 @@ from mt_perception.errors import EvaluationError
 from mt_training.data.readers.images import read_array, read_class_ids, read_depth, read_rgb
 from mt_training.data.readers.layout import check_pairs, files_by_key, find_file, open_root, split_folders
 from mt_training.data.readers.palette import bit_colors
-from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_size
+from mt_training.data.readers.sample import IGNORE_INDEX, FrameSet, Sample, check_ids, check_size
 
 MAT = 'nyu_depth_v2_labeled.mat'
 EXPECTED = (
@@ -242,12 +242,9 @@ class NyuFolders(NyuFrames):
         if self.labels:
             sample.labels = read_class_ids(self.labels[name])
             check_size(sample.labels, sample.image, self.labels[name])
-            wrong = sample.labels[(sample.labels >= len(self.class_names)) & (sample.labels != IGNORE_INDEX)]
-            if wrong.size:
-                raise EvaluationError(
-                    f"'{self.labels[name]}' holds the value {wrong[0]}; class ids here are 0–"
-                    f'{len(self.class_names) - 1}, {IGNORE_INDEX} = unlabelled'
-                )
+            count = len(self.class_names)
+            expected = f'class ids here are 0–{count - 1}, {IGNORE_INDEX} = unlabelled'
+            check_ids(sample.labels, count, self.labels[name], expected)
         if self.depth:
             sample.depth = read_depth(self.depth[name], MILLIMETRES)
             check_size(sample.depth, sample.image, self.depth[name])

@@ -1,5 +1,6 @@
 """What data sets of planar scenes have in common: images of one plane and homographies between them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,33 @@ class PlanarScene:
     def pairs(self):
         """List of (index of the image, its homography) to compare with image 0."""
         return list(enumerate(self.homographies, 1))
+
+
+def read_numbered_scenes(root, what, image, homography, without=()):
+    """
+    List the scenes below ``root``, which may also be a single scene.
+
+    :param what: name of the data set for errors.
+    :param image: name of image N without suffix, 'img{}'.
+    :param homography: name of the file with the homography from image 1 to image N, 'H1to{}p'.
+    :param without: names of scenes to leave out.
+    :return: list of :class:`PlanarScene` in name order.
+    :raises EvaluationError: no scene, or an incomplete one.
+    """
+    pattern = re.compile(homography.format(r'(\d+)'))
+
+    def numbers(folder):
+        return sorted(int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name)))
+
+    return [
+        PlanarScene(
+            folder.name,
+            [find_image(folder, image.format(n)) for n in (1, *numbers(folder))],
+            [read_homography(folder / homography.format(n)) for n in numbers(folder)],
+        )
+        for folder in find_scenes(root, what, numbers)
+        if folder.name not in without
+    ]
 
 
 def find_scenes(root, what, is_scene):

@@ -90,6 +90,29 @@ class FrameSet:
         return None
 
 
+class NamedImages(FrameSet):
+    """
+    A set with one image file for every name.
+
+    :param images: {name: path}, in the order of the set.
+    """
+
+    def __init__(self, images):
+        self.images, self.names = images, list(images)
+
+    def __len__(self):
+        """Return the number of images."""
+        return len(self.names)
+
+    def name_of(self, index):
+        """Return the name of image ``index``."""
+        return self.names[index]
+
+    def image_path(self, index):
+        """Return the path of image ``index``."""
+        return self.images[self.names[index]]
+
+
 class Part(FrameSet):
     """
     Some samples of a set.
@@ -152,3 +175,14 @@ def check_size(array, image, path):
             f"'{path}' is {array.shape[1]} × {array.shape[0]} pixels, "
             f'but its image is {image.shape[1]} × {image.shape[0]}'
         )
+
+
+def check_ids(labels, count, path, expected):
+    """
+    Raise an EvaluationError unless a label image holds ids below ``count`` and ``IGNORE_INDEX`` only.
+
+    :param expected: what may be there, the end of the sentence.
+    """
+    wrong = labels[(labels >= count) & (labels != IGNORE_INDEX)]
+    if wrong.size:
+        raise EvaluationError(f"'{path}' holds the value {wrong[0]}; {expected}")
