@@ -9,7 +9,6 @@ shapes alone.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -20,7 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from mt_perception.commands import exit_status
 from mt_perception.errors import MtError
+from mt_perception.writing import whole_file
 from mt_training.export import check_size, parse_size
 from mt_training.models import NETWORKS, build_network
 from mt_training.train import CONFIGS, load_config
@@ -133,21 +134,20 @@ def main(argv=None):
     parser.add_argument('--size', default='512x384', help='size of the input, WIDTHxHEIGHT')
     parser.add_argument('--output', help='JSON file to write the numbers to')
     args = parser.parse_args(argv)
-    try:
-        size = parse_size(args.size)
-        check_size(size)
-        rows = summary(args.config, size)
-        if args.output:
-            output = Path(args.output)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            partial = output.with_suffix(f'.{os.getpid()}.part')
-            partial.write_text(json.dumps({'size': size, 'models': rows}, indent=2))
-            partial.replace(output)
-    except MtError as error:
-        print(f'benchmark: {error}', file=sys.stderr)
-        return 1
+    return exit_status('benchmark', run, args)
+
+
+def run(args):
+    """Write and print the comparison that the command line asks for."""
+    size = parse_size(args.size)
+    check_size(size)
+    rows = summary(args.config, size)
+    if args.output:
+        output = Path(args.output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(output) as beside:
+            beside.write_text(json.dumps({'size': size, 'models': rows}, indent=2))
     print(table(rows, size))
-    return 0
 
 
 if __name__ == '__main__':

@@ -8,12 +8,13 @@ Every number in the card comes from a ``metrics.json``; nothing is typed in by h
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
+from mt_perception.commands import exit_status
 from mt_perception.errors import MtError
 from mt_perception.inference.contract import read_model
+from mt_perception.writing import whole_file
 
 # evaluation → (title, [(key path, label, digits)])
 FIGURES = {
@@ -135,10 +136,8 @@ def write_card(model, training, evaluations, output, notes=''):
         lines.append('')
     if notes:
         lines += ['## Limits', '', notes.strip(), '']
-    output = Path(output)
-    partial = output.with_suffix(f'.{os.getpid()}.part')
-    partial.write_text('\n'.join(lines), encoding='utf-8')
-    partial.replace(output)
+    with whole_file(output) as beside:
+        beside.write_text('\n'.join(lines), encoding='utf-8')
 
 
 def main(argv=None):
@@ -150,21 +149,21 @@ def main(argv=None):
     parser.add_argument('--notes', help='Markdown file with limits and remarks')
     parser.add_argument('--output', help='default: the model with .md')
     args = parser.parse_args(argv)
-    try:
-        evaluations = []
-        for item in args.metrics:
-            name, _, path = item.rpartition('=')
-            if not Path(path).is_file():
-                raise MtError(f"'{item}' is not NAME=FILE of an existing metrics.json")
-            evaluations.append((name, json.loads(Path(path).read_text())))
-        notes = Path(args.notes).read_text() if args.notes else ''
-        output = args.output or Path(args.model).with_suffix('.md')
-        write_card(args.model, args.training, evaluations, output, notes)
-    except MtError as error:
-        print(f'card: {error}', file=sys.stderr)
-        return 1
+    return exit_status('card', run, args)
+
+
+def run(args):
+    """Write the card that the command line asks for."""
+    evaluations = []
+    for item in args.metrics:
+        name, _, path = item.rpartition('=')
+        if not Path(path).is_file():
+            raise MtError(f"'{item}' is not NAME=FILE of an existing metrics.json")
+        evaluations.append((name, json.loads(Path(path).read_text())))
+    notes = Path(args.notes).read_text() if args.notes else ''
+    output = args.output or Path(args.model).with_suffix('.md')
+    write_card(args.model, args.training, evaluations, output, notes)
     print(f'wrote {output}')
-    return 0
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ their pixels are 0. A segment's id is 256 × (category id) + number of the objec
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +21,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mt_perception.errors import EvaluationError, MtError
+from mt_perception.commands import exit_status
+from mt_perception.errors import EvaluationError
+from mt_perception.writing import whole_file
 from mt_training.data.datasets_file import Datasets, add_datasets_option
 from mt_training.data.readers.mapillary import SPLITS, VERSIONS, Mapillary
 
@@ -92,7 +93,7 @@ def convert(frames, output, images='link', progress=True):
         mask = masks / f'{name}.png'
         if not mask.is_file():
             bgr = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=2).astype(np.uint8)
-            write_atomically(mask, cv2.imencode('.png', bgr)[1].tobytes())
+            write_bytes(mask, cv2.imencode('.png', bgr)[1].tobytes())
         if images != 'none':
             place_image(source, output / split / source.name, images)
         height, width = ids.shape
@@ -103,7 +104,7 @@ def convert(frames, output, images='link', progress=True):
             {'image_id': index + 1, 'file_name': mask.name, 'segments_info': segments_info(ids)}
         )
     path = output / 'annotations' / f'panoptic_{split}.json'
-    write_atomically(path, json.dumps(content).encode())
+    write_bytes(path, json.dumps(content).encode())
     return path
 
 
@@ -112,24 +113,17 @@ def place_image(source, target, how):
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f'.{target.name}.{os.getpid()}.part')
-    if how == 'link':
-        beside.symlink_to(source.resolve())
-    else:
-        shutil.copyfile(source, beside)
-    os.replace(beside, target)
+    with whole_file(target, EvaluationError) as beside:
+        if how == 'link':
+            beside.symlink_to(source.resolve())
+        else:
+            shutil.copyfile(source, beside)
 
 
-def write_atomically(path, data):
-    """Write bytes beside ``path`` and rename; EvaluationError when that fails."""
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
+def write_bytes(path, data):
+    """Write a file whole or not at all; EvaluationError when that fails."""
+    with whole_file(path, EvaluationError) as beside:
         beside.write_bytes(data)
-        os.replace(beside, path)
-    except OSError as error:
-        raise EvaluationError(f"'{path}' cannot be written: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def main(argv=None):
@@ -149,21 +143,18 @@ def main(argv=None):
         '--images', choices=IMAGES, default='link', help='how images get there (default: %(default)s)'
     )
     args = parser.parse_args(argv)
-    try:
-        root, version = args.root, args.version
-        if root is None:
-            source = Datasets(args.datasets).source('mapillary')
-            root, version = source.root, version or source.options.get('version')
-        for split in args.split:
-            path = convert(Mapillary(root, split, version, panoptic=True), args.output, args.images)
-            print(f'wrote {path}')
-    except MtError as error:
-        print(f'convert_mapillary: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('convert_mapillary: interrupted; the same command goes on', file=sys.stderr)
-        return 130
-    return 0
+    return exit_status('convert_mapillary', run, args, interrupted='interrupted; the same command goes on')
+
+
+def run(args):
+    """Convert the splits that the command line names."""
+    root, version = args.root, args.version
+    if root is None:
+        source = Datasets(args.datasets).source('mapillary')
+        root, version = source.root, version or source.options.get('version')
+    for split in args.split:
+        path = convert(Mapillary(root, split, version, panoptic=True), args.output, args.images)
+        print(f'wrote {path}')
 
 
 if __name__ == '__main__':

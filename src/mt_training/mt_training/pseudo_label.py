@@ -28,8 +28,9 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from mt_perception.errors import EvaluationError, MtError
-from mt_training.convert_mapillary import write_atomically
+from mt_perception.commands import exit_status
+from mt_perception.errors import EvaluationError
+from mt_training.convert_mapillary import write_bytes
 from mt_training.data.datasets_file import Datasets, add_datasets_option
 from mt_training.data.readers import registry
 from mt_training.data.readers.palette import bit_colors
@@ -74,7 +75,7 @@ def pseudo_label(frames, teacher, output, views=2, source=None, settings=None, p
         found = label(teacher, sample.image, sample.camera, views)
         if not done:  # not before the teacher has shown that it can
             text = json.dumps(manifest, indent=2, ensure_ascii=False) + '\n'
-            write_atomically(folder / MANIFEST, text.encode())
+            write_bytes(folder / MANIFEST, text.encode())
         for task in teacher.tasks:
             write_labels(folder, task, name, found[task], found[f'{task}_confidence'], teacher.depth_kind)
         done += 1
@@ -123,7 +124,7 @@ def write_labels(folder, task, name, values, confidence, depth_kind):
     for kind, array in ((f'{task}_confidence', bits), (task, values)):
         path = label_path(folder, kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, cv2.imencode('.png', array)[1].tobytes())
+        write_bytes(path, cv2.imencode('.png', array)[1].tobytes())
 
 
 def encode_depth(depth, depth_kind):
@@ -261,15 +262,7 @@ def run(args):
 def main(argv=None):
     """Run the command; return 0, or 1 after a mistake of the user's."""
     args = build_parser().parse_args(argv)
-    try:
-        run(args)
-    except MtError as error:
-        print(f'pseudo_label: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('pseudo_label: interrupted; the same command goes on', file=sys.stderr)
-        return 130
-    return 0
+    return exit_status('pseudo_label', run, args, interrupted='interrupted; the same command goes on')
 
 
 if __name__ == '__main__':

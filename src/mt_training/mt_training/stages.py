@@ -12,13 +12,13 @@ Stages of an experiment: each changes some keys and starts from the weights of t
 """
 
 import copy
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
 from mt_perception.errors import MtError
+from mt_perception.writing import whole_file
 from mt_training.checkpoints import write_text
 from mt_training.distributed import rank
 from mt_training.weights import load_state
@@ -111,9 +111,8 @@ def archive(output, index, name):
     for file in KEPT:
         source, kept = Path(output) / file, folder / file
         if source.is_file() and not kept.is_file():
-            part = kept.with_name(f'{file}.part')
-            shutil.copyfile(source, part)
-            os.replace(part, kept)
+            with whole_file(kept) as beside:
+                shutil.copyfile(source, beside)
 
 
 def start_from(module, init):

@@ -2,12 +2,9 @@
 
 import argparse
 import signal
-import sys
 from pathlib import Path
 
-from mt_perception.errors import MtError
-
-INTERRUPTED = 130
+from mt_perception.commands import exit_status
 
 
 def parser():
@@ -46,16 +43,14 @@ def main(argv=None):
     """Run the demo; return 0, 1 after an error, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, interrupt)
-    try:
-        from mt_perception.demo.run import run
+    return exit_status('demo', run, args, interrupted='interrupted, all nodes have ended')
 
-        return run(args)
-    except MtError as error:
-        print(f'demo: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('\ndemo: interrupted, all nodes have ended', file=sys.stderr)
-        return INTERRUPTED
+
+def run(args):
+    """Run the demo; what takes long to import comes now, so that --help is quick."""
+    from mt_perception.demo import run as demo
+
+    demo.run(args)
 
 
 def interrupt(number, frame):

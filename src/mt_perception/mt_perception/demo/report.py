@@ -15,6 +15,7 @@ from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import plain, write_json
 from mt_perception.matching import Matches, create_matcher
 from mt_perception.perception import visualize
+from mt_perception.writing import whole_file
 
 PICTURE_WIDTH = 760
 PAIRS = 3
@@ -66,12 +67,8 @@ def write_report(recording, folder, seconds):
 
 def write_bytes(path, data):
     """Write a file; beside its place first, then renamed."""
-    beside = path.with_name(f'.{path.name}.part')
-    try:
+    with whole_file(path) as beside:
         beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def collect_metrics(recording, trajectory, machine):

@@ -1,9 +1,9 @@
 """``evaluate``: how good the odometry is, and how quick the whole system."""
 
 import argparse
-import sys
 
-from mt_perception.errors import EvaluationError, MtError
+from mt_perception.commands import exit_status
+from mt_perception.errors import EvaluationError
 
 
 def parser():
@@ -38,19 +38,16 @@ def _latency():
 def main(argv=None):
     """Run one evaluation; return 0, 1 after an error, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
+    return exit_status('evaluate', run, args, interrupted='interrupted, nothing was written')
+
+
+def run(args):
+    """Run the evaluation that was chosen; EvaluationError where it needs ROS 2 and there is none."""
     try:
-        return args.run(args)
-    except MtError as error:
-        print(f'evaluate: {error}', file=sys.stderr)
-        return 1
+        args.run(args)
     except ModuleNotFoundError as error:
         if error.name not in ('rclpy', 'mt_msgs'):
             raise
-        needs_ros = EvaluationError(
+        raise EvaluationError(
             f"{args.command} runs the real nodes and needs ROS 2, but there is no module '{error.name}'"
-        )
-        print(f'evaluate: {needs_ros}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('\nevaluate: interrupted, nothing was written', file=sys.stderr)
-        return 130
+        ) from None

@@ -16,6 +16,7 @@ import numpy as np
 from mt_perception.errors import EvaluationError
 from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import print_table, write_json
+from mt_perception.writing import whole_file
 
 WARM_UP_FRAMES = 10
 MAX_FRAMES = 300
@@ -202,7 +203,6 @@ def plot(series, metrics, path):
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
-    beside = path.with_name(f'.{path.name}.part.png')
-    figure.savefig(beside, dpi=120)
+    with whole_file(path) as beside:
+        figure.savefig(beside, format='png', dpi=120)
     plt.close(figure)
-    beside.replace(path)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mt_perception.writing import whole_file
+
 
 def write_json(path, values):
     """
@@ -16,10 +18,9 @@ def write_json(path, values):
     :param path: file.
     :param values: nested dicts and lists.
     """
-    path = Path(path)
-    beside = path.with_name(f'.{path.name}.part')
-    beside.write_text(json.dumps(plain(values), indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
-    beside.replace(path)
+    text = json.dumps(plain(values), indent=2, ensure_ascii=False) + '\n'
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding='utf-8')
 
 
 def plain(value):

@@ -1,13 +1,11 @@
 """Pictures of ``evaluate odometry``."""
 
-import io
-from pathlib import Path
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from mt_perception.evaluation.trajectory import position_errors
 from mt_perception.odometry import OdometryState
+from mt_perception.writing import whole_file
 
 TRUTH, ESTIMATE, LOST, KEYFRAME = '#15a06a', '#2563eb', '#dc2626', '#94a3b8'
 AXES = 'xyz'
@@ -15,12 +13,8 @@ AXES = 'xyz'
 
 def save(figure, path):
     """Write a figure as PNG; beside the file first, then renamed."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=130)
-    path = Path(path)
-    beside = path.with_name(f'.{path.name}.part')
-    beside.write_bytes(buffer.getvalue())
-    beside.replace(path)
+    with whole_file(path) as beside:
+        figure.savefig(beside, format='png', dpi=130)
 
 
 def plot_trajectory(metrics, outcome, scored, path):

@@ -7,7 +7,8 @@ For instance a rendered street as a ROS 2 bag, or a bag as a folder that other t
 import argparse
 import sys
 
-from mt_perception.errors import MtError, SequenceError
+from mt_perception.commands import exit_status
+from mt_perception.errors import SequenceError
 from mt_perception.sequences import open_sequence
 from mt_perception.sequences.writer import FORMATS, write_sequence
 
@@ -28,17 +29,17 @@ def main(argv=None):
     parser.add_argument('--frames', metavar='A:B', help='part of the sequence')
     parser.add_argument('--size', metavar='WxH', help='image size, of rendered sequences only')
     args = parser.parse_args(argv)
-    try:
-        options = {}
-        if args.size:
-            options['width'], options['height'] = _size(args.size)
-        sequence = open_sequence(args.source, args.frames, **options)
-        write_sequence(sequence, args.target, args.format, progress=_progress)
-    except MtError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    return exit_status('convert', run, args)
+
+
+def run(args):
+    """Convert the sequence that the command line names."""
+    options = {}
+    if args.size:
+        options['width'], options['height'] = _size(args.size)
+    sequence = open_sequence(args.source, args.frames, **options)
+    write_sequence(sequence, args.target, args.format, progress=_progress)
     print(f'wrote {len(sequence)} frames of {sequence.name} to {args.target} ({args.format})')
-    return 0
 
 
 def _progress(done, total):

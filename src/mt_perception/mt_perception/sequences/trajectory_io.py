@@ -4,13 +4,11 @@ Trajectories as text: TUM (``stamp tx ty tz qx qy qz qw``) and KITTI (3×4 matri
 The same files that evo and the TUM and KITTI tools read.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from mt_perception.errors import SequenceError
 from mt_perception.sequences.files import check_stamps, read_kitti_poses, read_numbers
+from mt_perception.writing import whole_file
 
 
 def quaternions_to_rotations(quaternions):
@@ -149,11 +147,5 @@ def write_kitti(path, poses):
 
 def write_text(path, text):
     """Write a text file so that it is there whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
+    with whole_file(path, SequenceError) as beside:
         beside.write_text(text, encoding='utf-8')
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise SequenceError(f"'{path}' cannot be written: {error.strerror or error}") from None

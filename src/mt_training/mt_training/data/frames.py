@@ -6,7 +6,6 @@ frames with depth is written to one archive the first time it is used.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from mt_perception.camera import Camera
 from mt_perception.errors import MtError
+from mt_perception.writing import whole_file
 
 
 def resize_depth(depth, size):
@@ -57,9 +57,8 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
         if not store['kept']:
             raise MtError(f'{name} has no frame with depth, pose and calibration')
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f'.{os.getpid()}.part.npz')
-        np.savez(partial, **{k: np.stack(v) for k, v in store.items() if v})
-        partial.replace(path)
+        with whole_file(path) as beside, open(beside, 'wb') as file:
+            np.savez(file, **{k: np.stack(v) for k, v in store.items() if v})
     with np.load(path) as data:
         data = {k: data[k] for k in data.files}
     height, width = data['images'].shape[1:3]

@@ -7,7 +7,6 @@ Extraction Network via Deformable Transformation", 2023, as implemented in korni
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mt_perception.errors import MtError
+from mt_perception.writing import whole_file
 
 
 def load_teacher(weights, max_keypoints=1500, threshold=0.1):
@@ -121,9 +121,8 @@ def detect(teacher, rgb, max_size=640):
 def _write(path, **arrays):
     """Write a NumPy archive; it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f'.{os.getpid()}.part.npz')
-    np.savez(partial, **arrays)
-    partial.replace(path)
+    with whole_file(path) as beside, open(beside, 'wb') as file:
+        np.savez(file, **arrays)
 
 
 def load_keypoints(cache, image_path):

@@ -14,7 +14,7 @@ Every one prints a table and writes ``metrics.json`` and pictures.
 import argparse
 import sys
 
-from mt_perception.errors import MtError
+from mt_perception.commands import exit_status
 from mt_training.evaluation import depth, keypoints, segmentation, vpr
 
 TASKS = {'segmentation': segmentation, 'depth': depth, 'keypoints': keypoints, 'vpr': vpr}
@@ -44,15 +44,7 @@ def main(argv=None):
     :return: exit status: 0, or 1 after an error of the user's, which is printed in one sentence.
     """
     args = build_parser().parse_args(argv)
-    try:
-        TASKS[args.task].run(args)
-    except MtError as error:
-        print(f'evaluate {args.task}: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f'evaluate {args.task}: interrupted', file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(f'evaluate {args.task}', TASKS[args.task].run, args)
 
 
 if __name__ == '__main__':

@@ -1,13 +1,12 @@
 """The folder an evaluation writes to; files are written beside their place and renamed, never half."""
 
 import json
-import math
 import os
 from pathlib import Path
 
-import numpy as np
-
 from mt_perception.errors import EvaluationError
+from mt_perception.evaluation.output import plain
+from mt_perception.writing import whole_file
 
 
 class OutputFolder:
@@ -50,30 +49,9 @@ class OutputFolder:
 
     def _write(self, name, write):
         path = self.path / name
-        beside = path.with_name(f'.{name}.{os.getpid()}.part')
-        try:
+        with whole_file(path, EvaluationError) as beside:
             write(beside)
-            os.replace(beside, path)
-        except OSError as error:
-            raise EvaluationError(f"'{path}' cannot be written: {error.strerror or error}") from error
-        finally:
-            beside.unlink(missing_ok=True)
         return path
-
-
-def plain(value):
-    """Turn numpy values, paths and NaN into what JSON has."""
-    if isinstance(value, dict):
-        return {str(key): plain(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def _cell(value):

@@ -5,13 +5,13 @@ The network runs once over every pair; its keypoints are kept on disk, and the m
 without seeing an image again.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from mt_perception.writing import whole_file
 from mt_training.data.augment import warp_points
 
 MATCH_PIXELS = 3.0  # a pair whose reprojection error is below this is a match
@@ -135,9 +135,8 @@ def make_bank(deployed, samplers, weights, count, keypoints, path, seed):
             store['match'].append(match)
             store['size'].append(pair['images'].shape[:1:-1])
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f'.{os.getpid()}.part.npz')
-        np.savez(partial, **{k: np.array(v) for k, v in store.items()})
-        partial.replace(path)
+        with whole_file(path) as beside, open(beside, 'wb') as file:
+            np.savez(file, **{k: np.array(v) for k, v in store.items()})
     with np.load(path) as data:
         return {k: data[k] for k in data.files}
 

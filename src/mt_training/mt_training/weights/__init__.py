@@ -5,12 +5,12 @@ The ONNX files that run are in mt_perception; these are the same networks before
 for fine-tuning: ``train --init mtnet_small``.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from mt_perception.errors import MtError
+from mt_perception.writing import whole_file
 
 FOLDER = Path(__file__).parent
 
@@ -29,9 +29,8 @@ def save_weights(net, path):
         arrays[name] = array.astype(np.float16) if half else array
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f'.{os.getpid()}.part.npz')
-    np.savez_compressed(partial, **arrays)
-    partial.replace(path)
+    with whole_file(path) as beside, open(beside, 'wb') as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_weights(path):
