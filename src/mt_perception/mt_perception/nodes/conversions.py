@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 
 from mt_perception.camera import Camera
 from mt_perception.errors import CameraError
-from mt_perception.perception.images import WHITE_16_BIT, decode_compressed, decode_pixels
+from mt_perception.perception.images import WHITE_16_BIT, decode_compressed, decode_message
 from mt_perception.sequences.trajectory_io import quaternions_to_rotations, rotations_to_quaternions
 
 IMAGE_TYPES = {'mono8': np.uint8, 'rgb8': np.uint8, 'bgr8': np.uint8, '32FC1': np.float32, '16UC1': np.uint16}
@@ -37,15 +37,7 @@ def rgb_from_image(message, white_level=WHITE_16_BIT):
 
     :raises ImageError: unknown encoding, or a buffer that does not fit its size.
     """
-    return decode_pixels(
-        message.data,
-        message.encoding,
-        message.width,
-        message.height,
-        message.step,
-        bool(message.is_bigendian),
-        white_level,
-    )
+    return decode_message(message, white_level)
 
 
 def rgb_from_compressed(message):
@@ -140,32 +132,38 @@ def fit_camera(camera, size):
 def pose_to_message(pose):
     """Return a [4,4] transform as geometry_msgs/Pose."""
     message = Pose()
-    message.position.x, message.position.y, message.position.z = (float(v) for v in pose[:3, 3])
-    fill_quaternion(message.orientation, pose[:3, :3])
+    _fill_motion(message.position, message.orientation, pose)
     return message
 
 
 def pose_from_message(message):
     """Return a geometry_msgs/Pose as [4,4] float64."""
-    pose = np.eye(4)
-    pose[:3, :3] = rotation_from_message(message.orientation)
-    pose[:3, 3] = message.position.x, message.position.y, message.position.z
-    return pose
+    return _motion(message.position, message.orientation)
 
 
 def transform_to_message(pose):
     """Return a [4,4] transform as geometry_msgs/Transform."""
     message = Transform()
-    message.translation.x, message.translation.y, message.translation.z = (float(v) for v in pose[:3, 3])
-    fill_quaternion(message.rotation, pose[:3, :3])
+    _fill_motion(message.translation, message.rotation, pose)
     return message
 
 
 def transform_from_message(message):
     """Return a geometry_msgs/Transform as [4,4] float64."""
+    return _motion(message.translation, message.rotation)
+
+
+def _fill_motion(vector, quaternion, pose):
+    """Write [4,4] into the two parts of a message."""
+    vector.x, vector.y, vector.z = (float(v) for v in pose[:3, 3])
+    fill_quaternion(quaternion, pose[:3, :3])
+
+
+def _motion(vector, quaternion):
+    """Return the two parts of a message as [4,4] float64."""
     pose = np.eye(4)
-    pose[:3, :3] = rotation_from_message(message.rotation)
-    pose[:3, 3] = message.translation.x, message.translation.y, message.translation.z
+    pose[:3, :3] = rotation_from_message(quaternion)
+    pose[:3, 3] = vector.x, vector.y, vector.z
     return pose
 
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mt_perception.odometry.geometry import inverse, orthonormal, project, se3_exp, to_camera
+from mt_perception.odometry.geometry import (
+    inverse,
+    orthonormal,
+    project,
+    robust_parameters,
+    se3_exp,
+    to_camera,
+)
 
 CHI2_2D = 5.991  # 95 % of a two-dimensional Gaussian
 
@@ -45,15 +52,7 @@ def ransac(points, rays, threshold, iterations):
     """
     if len(points) < 6:
         return None
-    parameters = cv2.UsacParams()
-    parameters.threshold = threshold
-    parameters.maxIterations = iterations
-    parameters.confidence = 0.999
-    parameters.randomGeneratorState = 1
-    parameters.isParallel = False
-    parameters.sampler = cv2.SAMPLING_UNIFORM
-    parameters.score = cv2.SCORE_METHOD_MSAC
-    parameters.loMethod = cv2.LOCAL_OPTIM_NULL
+    parameters = robust_parameters(threshold, iterations, 0.999, cv2.LOCAL_OPTIM_NULL)
     try:
         ok, _, rotation, translation, inliers = cv2.solvePnPRansac(
             np.ascontiguousarray(points),

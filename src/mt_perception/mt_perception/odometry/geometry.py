@@ -11,6 +11,26 @@ import numpy as np
 WIDE_ANGLE = 0.1  # radians between two frames that a rotation is still found over
 
 
+def robust_parameters(threshold, iterations=1000, confidence=0.9999, local=cv2.LOCAL_OPTIM_INNER_LO):
+    """
+    OpenCV's USAC settings with a fixed random state and one thread.
+
+    :param threshold: largest error of an inlier, normalised units.
+    :param iterations: upper bound.
+    :param local: its own local optimisation.
+    """
+    parameters = cv2.UsacParams()
+    parameters.threshold = threshold
+    parameters.maxIterations = iterations
+    parameters.confidence = confidence
+    parameters.randomGeneratorState = 1
+    parameters.isParallel = False
+    parameters.sampler = cv2.SAMPLING_UNIFORM
+    parameters.score = cv2.SCORE_METHOD_MSAC
+    parameters.loMethod = local
+    return parameters
+
+
 def se3_exp(twist):
     """
     Exponential map of SE(3) (Barfoot, State Estimation for Robotics, eq. 7.85).

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mt_perception.odometry.geometry import inverse, reprojection_errors, triangulate
+from mt_perception.odometry.geometry import inverse, reprojection_errors, robust_parameters, triangulate
 
 # thresholds of the scores, χ² at 95 %: one degree of freedom (epipolar line), two (transferred point)
 CHI2_1D, CHI2_2D = 3.841, 5.991
@@ -53,20 +53,6 @@ def homography_score(homography, a, b, sigma):
         total += np.where(close, CHI2_2D - error, 0).sum()
         inlier &= close
     return total, inlier
-
-
-def robust_parameters(threshold, iterations=1000):
-    """OpenCV's USAC settings with a fixed random state and one thread."""
-    parameters = cv2.UsacParams()
-    parameters.threshold = threshold
-    parameters.maxIterations = iterations
-    parameters.confidence = 0.9999
-    parameters.randomGeneratorState = 1
-    parameters.isParallel = False
-    parameters.sampler = cv2.SAMPLING_UNIFORM
-    parameters.score = cv2.SCORE_METHOD_MSAC
-    parameters.loMethod = cv2.LOCAL_OPTIM_INNER_LO
-    return parameters
 
 
 def candidate_motions(rays_a, rays_b, sigma, homography_ratio):

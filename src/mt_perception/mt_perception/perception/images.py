@@ -129,6 +129,19 @@ def to_8_bit(pixels, white_level=WHITE_16_BIT):
     return cv2.convertScaleAbs(native, alpha=255.0 / white_level).reshape(native.shape)
 
 
+def decode_message(message, white_level=WHITE_16_BIT):
+    """Turn a sensor_msgs/Image, of any library that has its fields, into RGB; see :func:`decode_pixels`."""
+    return decode_pixels(
+        message.data,
+        message.encoding,
+        message.width,
+        message.height,
+        message.step,
+        bool(message.is_bigendian),
+        white_level,
+    )
+
+
 def decode_compressed(data, image_format=''):
     """
     Turn the buffer of a sensor_msgs/CompressedImage (JPEG, PNG) into RGB.

@@ -273,33 +273,19 @@ class _Street:
         kind = rng.choice(
             ['bars', 'pickets', 'panel', 'mesh', 'wall', 'hedge'], p=[0.3, 0.15, 0.1, 0.1, 0.2, 0.15]
         )
+
+        def box(offset, thickness, height, texture, label, tile):
+            centre, yaw = (a + c) / 2 + away * offset, np.arctan2(along[1], along[0])
+            b.box(centre, yaw, (np.linalg.norm(c - a), thickness, height), 0.0, texture, label, tile=tile)
+
         if kind == 'hedge':
             height = rng.uniform(0.9, 1.7)
-            centre = (a + c) / 2 + away * 0.4
-            texture = self.hedges[rng.integers(2)]
-            b.box(
-                centre,
-                np.arctan2(along[1], along[0]),
-                (np.linalg.norm(c - a), 0.8, height),
-                0.0,
-                texture,
-                TREE,
-                tile=(5, 5),
-            )
+            box(0.4, 0.8, height, self.hedges[rng.integers(2)], TREE, (5, 5))
         elif kind == 'wall':
             height = rng.uniform(0.6, 1.5)
             color = materials.BRICKS[rng.integers(len(materials.BRICKS))]
             texture = b.texture(lambda r: to_uint8(materials.bricks(r, 96, 480, 48, color)), wrap=True)
-            centre = (a + c) / 2 + away * 0.15
-            b.box(
-                centre,
-                np.arctan2(along[1], along[0]),
-                (np.linalg.norm(c - a), 0.25, height),
-                0.0,
-                texture,
-                BUILDING,
-                tile=(10, 2),
-            )
+            box(0.15, 0.25, height, texture, BUILDING, (10, 2))
         else:
             height = rng.uniform(1.0, 1.3) if kind != 'panel' else 1.75
             texture = b.texture(lambda r: furniture.railing(r, kind), wrap=True)

@@ -11,6 +11,8 @@ from mt_perception.perception.images import decode_compressed
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
+DEFAULT_FPS = 10.0
+
 
 def natural_key(path):
     """Sort key that puts ``frame10`` after ``frame9``."""
@@ -135,6 +137,29 @@ def read_kitti_poses(path):
     poses = np.tile(np.eye(4), (len(table), 1, 1))
     poses[:, :3] = table[:, :12].reshape(-1, 3, 4)
     return check_rotations(list(poses), path)
+
+
+def folder_stamps(path, count):
+    """
+    Read the stamps of ``count`` images, one a line; where there is no such file they are 10 Hz.
+
+    :return: [count] float64 seconds.
+    """
+    if not path.is_file():
+        return np.arange(count) / DEFAULT_FPS
+    stamps = read_numbers(path, 1)[:, 0]
+    check_count(len(stamps), count, path, 'times')
+    check_stamps(stamps, path)
+    return stamps
+
+
+def folder_poses(path, count):
+    """Read the poses of ``count`` images with :func:`read_kitti_poses`; None where there is no such file."""
+    if not path.is_file():
+        return None
+    poses = read_kitti_poses(path)
+    check_count(len(poses), count, path, 'poses')
+    return poses
 
 
 def check_rotations(poses, path):

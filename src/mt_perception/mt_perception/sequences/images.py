@@ -2,21 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from mt_perception.errors import SequenceError
 from mt_perception.sequences.calibration import folder_camera
-from mt_perception.sequences.files import (
-    check_count,
-    check_stamps,
-    list_images,
-    read_kitti_poses,
-    read_numbers,
-    read_rgb,
-)
+from mt_perception.sequences.files import folder_poses, folder_stamps, list_images, read_rgb
 from mt_perception.sequences.stored import StoredSequence
-
-DEFAULT_FPS = 10.0
 
 
 class ImagesSequence(StoredSequence):
@@ -36,15 +25,8 @@ class ImagesSequence(StoredSequence):
         count = len(self._files)
         height, width = read_rgb(self._files[0]).shape[:2]
         self.camera = folder_camera(folder, (width, height))
-        self.stamps = np.arange(count) / DEFAULT_FPS
-        times, poses = folder / 'times.txt', folder / 'poses.txt'
-        if times.is_file():
-            self.stamps = read_numbers(times, 1)[:, 0]
-            check_count(len(self.stamps), count, times, 'times')
-            check_stamps(self.stamps, times)
-        if poses.is_file():
-            self.poses = read_kitti_poses(poses)
-            check_count(len(self.poses), count, poses, 'poses')
+        self.stamps = folder_stamps(folder / 'times.txt', count)
+        self.poses = folder_poses(folder / 'poses.txt', count)
 
     def read_image(self, i):
         """Return image ``i``."""

@@ -6,18 +6,10 @@ import numpy as np
 
 from mt_perception.errors import SequenceError
 from mt_perception.sequences.calibration import camera_from_calib, kitti_projections
-from mt_perception.sequences.files import (
-    check_count,
-    check_stamps,
-    list_images,
-    read_kitti_poses,
-    read_numbers,
-    read_rgb,
-)
+from mt_perception.sequences.files import folder_poses, folder_stamps, list_images, read_rgb
 from mt_perception.sequences.stored import StoredSequence
 
 IMAGE_FOLDERS = ('image_2', 'image_0', 'image_3', 'image_1')  # the first one there is; 2 and 3 are colour
-DEFAULT_FPS = 10.0
 
 
 class KittiSequence(StoredSequence):
@@ -44,20 +36,12 @@ class KittiSequence(StoredSequence):
         height, width = read_rgb(self._files[0]).shape[:2]
         projection = f'P{images.name[-1]}'
         self.camera = camera_from_calib(calibration, (width, height), projection)
-        times = folder / 'times.txt'
-        if times.is_file():
-            self.stamps = read_numbers(times, 1)[:, 0]
-            check_count(len(self.stamps), count, times, 'times')
-            check_stamps(self.stamps, times)
-        else:
-            self.stamps = np.arange(count) / DEFAULT_FPS
+        self.stamps = folder_stamps(folder / 'times.txt', count)
         poses = folder / 'poses.txt'
         if not poses.is_file() and folder.resolve().parent.name == 'sequences':
             poses = folder.resolve().parents[1] / 'poses' / f'{folder.resolve().name}.txt'
-        self.poses = None
-        if poses.is_file():
-            self.poses = read_kitti_poses(poses)
-            check_count(len(self.poses), count, poses, 'poses')
+        self.poses = folder_poses(poses, count)
+        if self.poses is not None:
             matrix = kitti_projections(calibration)[projection] if kitti_projections(calibration) else None
             if matrix is not None and matrix[:, 3].any():
                 offset = np.eye(4)

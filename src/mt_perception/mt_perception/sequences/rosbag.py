@@ -9,7 +9,7 @@ import numpy as np
 
 from mt_perception.camera import Camera
 from mt_perception.errors import CameraError, ImageError, SequenceError
-from mt_perception.perception.images import decode_compressed, decode_pixels
+from mt_perception.perception.images import decode_compressed, decode_message
 from mt_perception.sequences.bag_poses import ground_truth
 from mt_perception.sequences.files import check_stamps
 from mt_perception.sequences.stored import StoredSequence
@@ -142,14 +142,7 @@ class RosbagSequence(StoredSequence):
         try:
             if connection.msgtype == COMPRESSED:
                 return decode_compressed(message.data, message.format)
-            image = decode_pixels(
-                message.data,
-                message.encoding,
-                message.width,
-                message.height,
-                message.step,
-                bool(message.is_bigendian),
-            )
+            image = decode_message(message)
         except ImageError as error:
             raise SequenceError(
                 f"image {i} of topic '{self._topic}' in bag '{self._path}': {error}"

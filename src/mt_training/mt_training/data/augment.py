@@ -29,11 +29,7 @@ def random_homography(rng, source, target, max_rotation=0.8, scale=(0.6, 1.6), p
     zoom = fill * np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1])))
     limit = 0.17 if rng.random() < 0.5 else max_rotation
     angle = rng.uniform(-limit, limit)
-    room = np.maximum(0, np.array([sw, sh]) - np.array([tw, th]) / zoom) / 2
-    centre = np.array([sw, sh]) / 2 + rng.uniform(-1, 1, 2) * room
-    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
-    move = np.array([tw, th]) / 2 - np.array([[c, -s], [s, c]]) @ centre
-    similarity = np.array([[c, -s, move[0]], [s, c, move[1]], [0, 0, 1]])
+    similarity = _similarity(rng, source, target, zoom, angle)
     corners = np.array([[0, 0], [tw, 0], [tw, th], [0, th]], np.float32)
     shift = rng.uniform(-perspective / 2, perspective / 2, (4, 2)) * [tw, th]
     tilt = cv2.getPerspectiveTransform(corners, (corners + shift).astype(np.float32))
@@ -52,14 +48,20 @@ def random_crop(rng, source, target, scale=(0.75, 1.8), max_rotation=0.0, flip=F
     fill = 1.0 if of_pixels else max(tw / sw, th / sh)
     zoom = fill * np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1])))
     angle = rng.uniform(-max_rotation, max_rotation)
-    room = np.maximum(0, np.array([sw, sh]) - np.array([tw, th]) / zoom) / 2
-    centre = np.array([sw, sh]) / 2 + rng.uniform(-1, 1, 2) * room
-    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
-    move = np.array([tw, th]) / 2 - np.array([[c, -s], [s, c]]) @ centre
-    matrix = np.array([[c, -s, move[0]], [s, c, move[1]], [0, 0, 1]])
+    matrix = _similarity(rng, source, target, zoom, angle)
     if flip and rng.random() < 0.5:
         matrix = np.array([[-1, 0, tw - 1], [0, 1, 0], [0, 0, 1.0]]) @ matrix
     return matrix, zoom
+
+
+def _similarity(rng, source, target, zoom, angle):
+    """Zoom and turn about a random point for which the view stays in the source: [3,3] source → view."""
+    source, target = np.array(source), np.array(target)
+    room = np.maximum(0, source - target / zoom) / 2
+    centre = source / 2 + rng.uniform(-1, 1, 2) * room
+    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
+    move = target / 2 - np.array([[c, -s], [s, c]]) @ centre
+    return np.array([[c, -s, move[0]], [s, c, move[1]], [0, 0, 1]])
 
 
 def view_intrinsics(matrix, camera):

@@ -124,25 +124,18 @@ class SetBuilder:
                 raise MtError(f'no label image for {path}')
             labels.append(np.where(label >= section['classes'], 255, label).astype(np.uint8))
         keypoints = self._keypoints(paths, section['teacher_every'])
-        images = [read_rgb(p) for p in paths]
-        return HomographyPairs(
-            images,
-            labels,
-            keypoints,
-            self.size,
-            tuple(section['scale']),
-            section['second'],
-            self.sky,
-            section.get('blur', 1.4),
-        )
+        return self._homography_pairs(paths, labels, keypoints, section)
 
     def _images(self, section):
         """Images without labels: every ``every``-th of ``root``."""
         paths = list_images(self.data / section['root'])[:: section['every']]
         keypoints = self._keypoints(paths, section['teacher_every'])
+        return self._homography_pairs(paths, None, keypoints, section)
+
+    def _homography_pairs(self, paths, labels, keypoints, section):
         return HomographyPairs(
             [read_rgb(p) for p in paths],
-            None,
+            labels,
             keypoints,
             self.size,
             tuple(section['scale']),
