@@ -145,9 +145,9 @@ def test_interrupted_in_the_middle(corner_model, street, tmp_path, number):
     output = tmp_path / 'out'
     arguments = [
         '--sequence',
-        'rendered:street',
+        street,
         '--rate',
-        '5',
+        '1',
         '--model',
         corner_model,
         '--matcher',

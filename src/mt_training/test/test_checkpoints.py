@@ -19,6 +19,7 @@ from tiny_experiment import (  # noqa: E402
     arguments,
     assert_same_weights,
     load,
+    shrink,
     start,
     tiny_config,
     write_config,
@@ -29,6 +30,8 @@ from tiny_experiment import (  # noqa: E402
 KILLED_TRAINING = """
 import os, signal, sys
 from mt_training import checkpoints, train
+from tiny_experiment import shrink
+shrink()
 whole, count = checkpoints.write_atomically, [0]
 def write_atomically(path, write, keep_previous=False):
     def half(file):
@@ -42,6 +45,14 @@ def write_atomically(path, write, keep_previous=False):
 checkpoints.write_atomically = write_atomically
 train.main(sys.argv[1:])
 """
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small():
+    """Train small networks in this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope='module')

@@ -14,6 +14,7 @@ from mt_training.export import export_raw, load_net  # noqa: E402
 from mt_training.export import main as export_main  # noqa: E402
 from mt_training.models.network import TASKS  # noqa: E402
 from mt_training.train import load_config, train  # noqa: E402
+from tiny_experiment import shrink  # noqa: E402
 
 TINY = {'channels': [8, 8, 16, 16], 'width': 16, 'descriptor_dim': 16, 'global_dim': 16}
 # experiment, what makes it small or another variant, its tasks
@@ -46,11 +47,14 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
+@pytest.fixture(scope='module', autouse=True)
+def small():
     """Make what no experiment can make smaller smaller."""
-    monkeypatch.setattr('mt_training.models.resnet.WIDTHS', (8, 16, 32, 64))
-    monkeypatch.setattr('mt_training.train.START_VIEWS', 6)
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch.setattr)
+        patch.setattr('mt_training.models.resnet.WIDTHS', (8, 16, 32, 64))
+        patch.setattr('mt_training.train.START_VIEWS', 6)
+        yield
 
 
 def tiny(name):

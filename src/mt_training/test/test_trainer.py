@@ -22,10 +22,19 @@ from tiny_experiment import (  # noqa: E402
     assert_same_weights,
     figures,
     load,
+    shrink,
     tiny_config,
     write_config,
     write_data,
 )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small():
+    """Train small networks in this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -111,6 +120,7 @@ def test_parts_are_trained_by_name():
     """``train_only`` of an experiment: all other parts keep weights and statistics."""
     config = load_config('mtnet_small_keypoints')
     config['model'].update(width=16, keypoint_width=16)
+    config['train_only'] = ['fine', 'keypoints', 'descriptors']
     module = build_module(config)
     trained = {n.split('.')[0] for n, p in module.net.named_parameters() if p.requires_grad}
     assert trained == {'fine', 'keypoints', 'descriptors'}

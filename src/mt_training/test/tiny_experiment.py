@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import torch
 
-from mt_training.models.mobilenet_v2 import MobileNetV2
+from mt_training import train
+from mt_training.models import mobilenet_v2
 from mt_training.train import load_config
 
 
@@ -32,7 +33,7 @@ def write_data(root):
         cv2.imwrite(str(root / 'drive' / f'{i}.png'), smooth_image(rng, (120, 48)))
     (root / 'pretrained').mkdir()
     torch.manual_seed(1)
-    weights = {k: v.numpy() for k, v in MobileNetV2().state_dict().items()}
+    weights = {k: v.numpy() for k, v in mobilenet_v2.MobileNetV2().state_dict().items()}
     np.savez(root / 'pretrained' / 'mobilenet_v2_imagenet.npz', **weights)
     return root
 
@@ -60,6 +61,21 @@ def tiny_config(**changes):
     config['sets'] = {name: sets[name] for name in ('camvid', 'kitti', 'places_kitti')}
     config.update(changes)
     return config
+
+
+def shrink(replace=setattr):
+    """
+    Make smaller what no experiment can: MobileNetV2, and the number of views a network starts from.
+
+    :param replace: how, for instance ``monkeypatch.setattr``.
+    """
+    stages = {block: channels // 4 for block, channels in mobilenet_v2.STAGES.items()}
+    blocks = [(expansion, channels // 4, stride) for expansion, channels, stride in mobilenet_v2.BLOCKS]
+    replace(mobilenet_v2, 'STAGES', stages)
+    replace(mobilenet_v2, 'BLOCKS', blocks)
+    replace(mobilenet_v2.MobileNetV2, 'channels', tuple(stages.values()))
+    replace(train, 'START_VIEWS', 16)
+    replace(train, 'BALANCE_SAMPLES', 10)
 
 
 def write_config(path, config):
