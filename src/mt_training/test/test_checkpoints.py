@@ -1,7 +1,6 @@
 """A run that is killed, wherever that happens, goes on with nothing lost but the current epoch."""
 
 import signal
-import sys
 
 import pytest
 
@@ -13,8 +12,6 @@ from pathlib import Path  # noqa: E402
 from mt_perception.errors import MtError  # noqa: E402
 from mt_training import checkpoints  # noqa: E402
 from mt_training.train import main  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parent))
 from tiny_experiment import (  # noqa: E402
     arguments,
     assert_same_weights,

@@ -1,8 +1,5 @@
 """Two processes under torchrun do what one does with the same global batch."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
@@ -10,8 +7,6 @@ pytest.importorskip('lightning', reason='needs the training environment: ./mt bu
 
 from mt_training.distributed import share  # noqa: E402
 from mt_training.train import main  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parent))
 from tiny_experiment import (  # noqa: E402
     arguments,
     assert_same_weights,

@@ -1,8 +1,5 @@
 """The loop: schedules, loggers, precision, accumulation, early stopping, stages; on a small experiment."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
@@ -15,8 +12,6 @@ from mt_training.freezing import freeze, head_parameters, hold_statistics  # noq
 from mt_training.models.mtnet import MtNet  # noqa: E402
 from mt_training.schedules import build_optimizer, learning_rate  # noqa: E402
 from mt_training.train import build_module, load_config, main  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parent))
 from tiny_experiment import (  # noqa: E402
     arguments,
     assert_same_weights,
