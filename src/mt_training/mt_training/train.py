@@ -314,7 +314,9 @@ def main(argv=None):
         if config['architecture'].startswith('lightglue'):
             from mt_training.matcher.train import train_matcher
 
-            last = train_matcher(config, args.data, args.pretrained, args.output, args.keypoints, args.cache)
+            last = train_matcher(
+                config, args.data, args.pretrained, args.output, args.keypoints, args.cache, args.init
+            )
         else:
             last = train(
                 config,
