@@ -142,7 +142,7 @@ def parse_range(text):
 
 def open_pipeline(args, task, max_keypoints=512, min_score=0.0, input_size=None):
     """
-    Start the model of ``--model`` and check that it has ``task``.
+    Start the model of ``--model`` and check that it has ``task`` (None: any will do).
 
     :param input_size: overrides ``--input-size``.
     :return: :class:`mt_perception.perception.PerceptionPipeline`.
@@ -157,7 +157,7 @@ def open_pipeline(args, task, max_keypoints=512, min_score=0.0, input_size=None)
         precision=args.precision,
         threads=args.threads,
     )
-    if task not in pipeline.tasks:
+    if task is not None and task not in pipeline.tasks:
         path = pipeline.engine.model.path
         pipeline.close()
         raise EvaluationError(f"model '{path}' has no task {task}; it has {', '.join(pipeline.tasks)}")
