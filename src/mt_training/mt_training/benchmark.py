@@ -189,7 +189,9 @@ def run_files(args, size):
         chosen = range(0, len(frames), step)[: args.count]
         images = [resize(frames[index].image, size)[None].copy() for index in chosen]
     precisions = ('fp16', 'fp32') if args.tensorrt else ()
+    logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
     logger = logging.getLogger('benchmark')
+    logger.setLevel(logging.INFO)  # building an engine takes minutes
     runners = open_runners(args.files, size, args.threads, precisions, logger=logger)
     found = benchmark(runners, images, args.rounds)
     print_benchmark(found)

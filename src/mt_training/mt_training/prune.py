@@ -3,10 +3,11 @@ Make a network smaller: whole channels go, with everything that makes or reads o
 
 ::
 
-    prune --checkpoint RUN/last.ckpt --output OUT --ratio 0.3
+    prune --checkpoint RUN/last.ckpt --output OUT --ratio 0.3 --images DIR
     prune --checkpoint RUN/last.ckpt --output OUT --macs 0.6 --finetune 5 --data ROOT --pretrained DIR
     prune --config mtnet_small --init mtnet_small --output OUT --importance taylor --data ROOT
 
+With images (no labels needed) the layers that stay are fitted to make up for what goes.
 OUT/pruned.ckpt with OUT/config.yaml is a network like any other: ``export --checkpoint OUT/pruned.ckpt``,
 ``train --config OUT/config.yaml --init OUT/pruned.ckpt``. ``--finetune`` trains it at once, in OUT/finetune;
 a run that was stopped goes on with the same command. The table compares the exported files: OUT/before.onnx
@@ -33,6 +34,7 @@ from mt_training.evaluation.tables import format_table
 from mt_training.export import check_size, export, load_net, parse_size
 from mt_training.pruning import channels
 from mt_training.pruning.dependencies import find_groups
+from mt_training.pruning.reconstruction import collect_moments, reconstruct
 from mt_training.reports import print_report, report
 from mt_training.stages import write_config
 from mt_training.starting import add_start_options, load_start, short_training
@@ -88,8 +90,12 @@ def plan(net, config, groups, worths, args, size):
     return at(high), high
 
 
-def rank(net, config, groups, args, output):
-    """Return the importance of the channels of every group; for taylor from batches of the training data."""
+def rank(net, config, groups, args, output, moments):
+    """
+    Return the importance of the channels of every group.
+
+    :param moments: of the images (energy), or None; taylor takes batches of the training data.
+    """
     if args.importance == 'taylor':
         if args.data is None and not args.datasets:
             raise MtError('--importance taylor needs the training data: --data ROOT or --datasets FILE')
@@ -108,13 +114,14 @@ def rank(net, config, groups, args, output):
 
         channels.accumulate_taylor(module.net, groups, losses())
         net = module.net
-    return [channels.importance(net, group, args.importance) for group in groups]
+    return [channels.importance(net, group, args.importance, moments) for group in groups]
 
 
-def prune(net, config, args, size, output):
+def prune(net, config, args, size, output, images=()):
     """
     Prune a network and write it.
 
+    :param images: list of [1,H,W,3] uint8: what stays is fitted to what the network sees on them.
     :return: (the smaller network, its experiment, dict of numbers before and after).
     :raises MtError: nothing to prune, or data that is missing.
     """
@@ -122,9 +129,15 @@ def prune(net, config, args, size, output):
     groups = select(find_groups(net), args.layers, args.exclude)
     if not groups:
         raise MtError('no channels can be pruned with these --layers and --exclude')
-    worths = rank(net, config, groups, args, output)
+    moments = None
+    if images:
+        seen = (torch.from_numpy(image).permute(0, 3, 1, 2).float() for image in images)
+        moments = collect_moments(net, groups, tqdm(seen, 'measuring', len(images), disable=None))
+    worths = rank(net, config, groups, args, output, moments)
     chosen, ratio = plan(net, config, groups, worths, args, size)
     smaller = copy.deepcopy(net)
+    if images:
+        reconstruct(smaller, chosen, moments)
     channels.remove(smaller, chosen)
     with torch.no_grad():
         smaller(example(smaller), smaller.tasks)
@@ -160,7 +173,7 @@ def build_parser():
         '--macs', type=float, help='or: multiply-adds to reach, as a part of the present ones'
     )
     parser.add_argument(
-        '--importance', choices=channels.IMPORTANCES, default='l1', help='default: %(default)s'
+        '--importance', choices=channels.IMPORTANCES, help='default: energy with images, else l1'
     )
     parser.add_argument('--allocation', choices=('global', 'uniform'), default='global',
                         help='the least important of all, or the same part of every layer')  # fmt: skip
@@ -173,7 +186,7 @@ def build_parser():
     parser.add_argument('--held-out', type=int, default=8, metavar='N', help='images to compare on')
     parser.add_argument('--rounds', type=int, default=20, help='timed runs of either, 0: none')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads, 0 = one per core')
-    add_image_options(parser, 1, 'compare')
+    add_image_options(parser, 32, 'fit and compare')
     group = parser.add_argument_group('training')
     group.add_argument('--finetune', type=int, default=0, metavar='EPOCHS', help='train the smaller network')
     group.add_argument('--data', help='root folder of the data sets that the experiment names by folder')
@@ -211,7 +224,14 @@ def run(args):
     net, config, _ = load_start(args)
     output = OutputFolder(output).path
     short = short_training(config, args.finetune, args.rate, args.overrides)
-    smaller, changed, numbers = prune(net, config, args, size, output)
+    args.importance = args.importance or ('energy' if frames else 'l1')
+    if args.importance == 'energy' and frames is None:
+        raise MtError('--importance energy looks at images: give --images DIR or --dataset NAME')
+    files, images, others = (output / 'before.onnx', output / 'pruned.onnx'), [], []
+    if frames is not None:
+        export(net, config, files[0], size=size)
+        images, others = network_images(frames, read_model(files[0]), args.count, args.held_out)
+    smaller, changed, numbers = prune(net, config, args, size, output, images)
     rows = [
         [key, *values, values[1] / values[0]] for key, values in numbers.items() if isinstance(values, list)
     ]
@@ -223,11 +243,11 @@ def run(args):
                      datasets=args.datasets)  # fmt: skip
         smaller, changed = load_net(last)
         print(f'trained {args.finetune} epochs: {last}')
-    files = output / 'before.onnx', output / 'pruned.onnx'
-    export(net, config, files[0], size=size)
+    if frames is None:
+        export(net, config, files[0], size=size)
+        _, others = network_images(None, read_model(files[0]), 0, args.held_out)
     export(smaller, changed, files[1], size=size)
-    images, others = network_images(frames, read_model(files[0]), 1, args.held_out)
-    found = report(*files, others or images, args.rounds, args.threads)
+    found = report(*files, others, args.rounds, args.threads)
     print_report(found, ('before', 'pruned'))
     numbers = {**numbers, **found}
     OutputFolder(output).write_metrics({'task': 'prune', 'importance': args.importance, **numbers})

@@ -82,11 +82,13 @@ def run(args):
     """
     Quantise and compare.
 
-    :return: what :func:`mt_training.quantization.report.report` found.
+    :return: what :func:`mt_training.reports.report` found.
     :raises MtError: a model, images or options that cannot be used.
     """
     check(args)
     frames = open_frames(args)
+    if args.mode != 'dynamic' and frames is None:
+        raise MtError(f'--mode {args.mode} measures ranges on images: give --images DIR or --dataset NAME')
     ranges, note, before = None, '', args.model
     if args.mode == 'qat':
         from mt_training.quantization.aware import train_aware
@@ -102,9 +104,8 @@ def run(args):
     if args.mode == 'dynamic':
         metadata, count = quantize_dynamic(before, output, args.exclude, keep)
     else:
-        given = images if frames is not None else []
         metadata, count = quantize_static(
-            before, output, given, args.method, args.target, args.exclude, keep, ranges, note
+            before, output, images, args.method, args.target, args.exclude, keep, ranges, note
         )
     print(f'{output}: {metadata.model_id}, {count} nodes in 8 bits')
     if args.matcher:

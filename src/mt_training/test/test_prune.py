@@ -17,6 +17,7 @@ from mt_training.models.network import Network  # noqa: E402
 from mt_training.prune import main, select  # noqa: E402
 from mt_training.pruning import channels  # noqa: E402
 from mt_training.pruning.dependencies import find_groups  # noqa: E402
+from mt_training.pruning.reconstruction import collect_moments, reconstruct  # noqa: E402
 from mt_training.tracing import example  # noqa: E402
 from tiny_checkpoint import write_checkpoint  # noqa: E402
 from tiny_experiment import write_data  # noqa: E402
@@ -138,6 +139,31 @@ def test_importance_by_hand():
     assert worth[7] == pytest.approx(24) and np.delete(worth, 7).max() == 0
 
 
+def test_what_stays_makes_up_for_what_goes():
+    torch.manual_seed(0)
+    net = Plain().eval()
+    with torch.no_grad():  # every second channel repeats the one before, twice as strong and shifted
+        for layer in (net.stem, net.side):
+            layer.weight[1::2], layer.bias[1::2] = 2 * layer.weight[::2], 2 * layer.bias[::2]
+        net.side.bias[1::2] += 3
+    groups = select(find_groups(net), ['stem', 'side'], [])
+    images = [torch.rand(1, 3, 32, 32) * 255 for _ in range(2)]
+    moments = collect_moments(net, groups, images)
+    chosen = channels.masks(net, groups, [np.arange(0, group.size, 2) for group in groups])
+    smaller, cut = copy.deepcopy(net), copy.deepcopy(net)
+    reconstruct(smaller, chosen, moments)
+    for copied in (smaller, cut):
+        channels.remove(copied, chosen)
+    with torch.no_grad():
+        expected, found, lost = (n(images[0])['segmentation'] for n in (net, smaller, cut))
+    assert smaller.stem.out_channels == 8 and smaller.head.in_channels == 8 * 4 + 12 + 32
+    assert (found - expected).abs().mean() < 0.01 * (lost - expected).abs().mean()
+    worth = channels.importance(net, groups[1], 'energy', moments)
+    read = net.head.weight.detach()[:, 64:88, 0, 0].square().sum(0)
+    expected = (read[1::2] / read[::2] * 4).numpy()
+    np.testing.assert_allclose(worth[1::2] / worth[::2], expected, rtol=1e-3, err_msg='shifts do not count')
+
+
 def test_choice():
     worths = [np.arange(32.0), np.arange(32.0) + 20]
     uniform = channels.choose(worths, 0.5, 'uniform', 8)
@@ -180,6 +206,7 @@ def test_command_prunes_trains_and_exports(checkpoint, tmp_path, capsys):
         (('--checkpoint', '{checkpoint}', '--macs', '0.01'), 'at most'),
         (('--checkpoint', '{checkpoint}', '--layers', 'heads.*'), 'no channels'),
         (('--checkpoint', '{checkpoint}', '--importance', 'taylor'), '--data ROOT'),
+        (('--checkpoint', '{checkpoint}', '--importance', 'energy'), '--images DIR'),
         (('--config', 'mtnet_small', '--init', '{checkpoint}'), 'does not hold the weights'),
     ],
 )

@@ -200,7 +200,7 @@ def test_the_last_products_of_a_path(model):
     ('words', 'sentence'),
     [
         (('--mode', 'static'), 'needs --model'),
-        (('--mode', 'qat'), '--checkpoint'),
+        (('--mode', 'qat'), '--images DIR'),
         (('--model', '{model}'), '--images DIR'),
         (('--model', 'nowhere.onnx', '--mode', 'dynamic'), 'nowhere.onnx'),
         (('--model', '{model}', '--mode', 'dynamic', '--exclude', '*/dept/*'), "'*/dept/*' fits no node"),

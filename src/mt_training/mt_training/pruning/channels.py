@@ -6,12 +6,13 @@ from torch import nn
 
 from mt_training.models.shapes import NORMS, shape_of
 from mt_training.pruning.dependencies import is_depthwise
+from mt_training.pruning.reconstruction import energy
 
-IMPORTANCES = ('l1', 'bn', 'taylor')
+IMPORTANCES = ('l1', 'bn', 'taylor', 'energy')
 MOST = 0.8  # part of a group's channels that goes at most
 
 
-def importance(net, group, kind='l1'):
+def importance(net, group, kind='l1', moments=None):
     """
     Return how much each channel of a group matters, mean 1: [size] float64.
 
@@ -19,14 +20,17 @@ def importance(net, group, kind='l1'):
     times the batch norm's scale where one follows. bn: magnitude of that scale alone (Liu et al., "Learning
     Efficient Convolutional Networks through Network Slimming", 2017); groups without batch norm: l1. taylor:
     squared change of the loss to first order (Molchanov et al., "Importance Estimation for Neural Network
-    Pruning", 2019, eq. 8), from the gradients that :func:`accumulate_taylor` left in ``taylor``.
+    Pruning", 2019, eq. 8), from the gradients that :func:`accumulate_taylor` left in ``taylor``. energy: how
+    much it moves what its readers give (:func:`mt_training.pruning.reconstruction.energy`), from ``moments``.
     """
     layers = [net.get_submodule(name) for name in group.producers]
     followers = [net.get_submodule(name) for name in sorted(group.followers)]
     norms = [module for module in followers if isinstance(module, NORMS)]
     scale = sum((norm.weight.detach().abs() for norm in norms), torch.zeros(group.size))
     with torch.no_grad():
-        if kind == 'taylor':
+        if kind == 'energy':
+            worth = energy(net, group, moments)
+        elif kind == 'taylor':
             worth = sum(layer.taylor for layer in layers)
         elif kind == 'bn' and norms:
             worth = scale
