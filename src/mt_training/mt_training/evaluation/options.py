@@ -142,7 +142,7 @@ def parse_range(text):
 
 def open_pipeline(args, task, max_keypoints=512, min_score=0.0):
     """
-    Start the model of ``--model`` and check that it has ``task``.
+    Start the model of ``--model`` and check that it has ``task`` (None: any will do).
 
     :return: :class:`mt_perception.perception.PerceptionPipeline`.
     :raises EvaluationError: the model does not have the task.
@@ -156,7 +156,7 @@ def open_pipeline(args, task, max_keypoints=512, min_score=0.0):
         precision=args.precision,
         threads=args.threads,
     )
-    if task not in pipeline.tasks:
+    if task is not None and task not in pipeline.tasks:
         path = pipeline.engine.model.path
         pipeline.close()
         raise EvaluationError(f"model '{path}' has no task {task}; it has {', '.join(pipeline.tasks)}")
