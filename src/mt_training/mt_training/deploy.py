@@ -14,7 +14,7 @@ from mt_training.models.blocks import upsample
 from mt_training.models.mtnet import CELL
 from mt_training.models.network import TASKS
 
-AROUND = (0.8, 1.0, 0.8)  # along x and y; a pixel counts more than its neighbours, so that maxima are single
+AROUND = 0.7  # weight of a pixel's neighbours in its score; below 1, so that maxima are single
 REACH = 2  # pixels around a keypoint whose scores say where exactly it is
 NMS_SIZE = 5  # pixels; a keypoint is the maximum of the window of this size around it
 NMS_RADIUS = 4.0  # pixels; of two points of different cells closer than this, the weaker goes
@@ -101,14 +101,13 @@ class DeployedNet(nn.Module):
         Cell logits [1,17,h,w] and descriptors [1,D,h,w] → pixels [1,K,2], scores [1,K], descriptors [1,K,D].
 
         A cell is sooner sure that there is a point than where, and two cells may share one. So the score is
-        a sum over 3×3 pixels with the weights ``AROUND``, about the probability of a point within a pixel of
-        here; its maxima are found again more often than those of single pixels. The position is the centre
-        of mass of the 5×5 single-pixel scores around the maximum.
+        a sum over 3×3 pixels, those around weighted by ``AROUND``: about the probability of a point within a
+        pixel of here; its maxima are found again more often than those of single pixels. The position is the
+        centre of mass of the 5×5 single-pixel scores around the maximum.
         """
         weights = exponentials(logits)
         single = F.pixel_shuffle((weights / weights.sum(dim=1, keepdim=True))[:, :-1], CELL)
-        weight = single.new_tensor(AROUND)
-        scores = F.conv2d(single, (weight[:, None] * weight)[None, None], padding=1)
+        scores = (1 - AROUND) * single + AROUND * 9 * F.avg_pool2d(single, 3, 1, 1)
         height, width = scores.shape[-2], scores.shape[-1]
         peak = F.max_pool2d(scores, NMS_SIZE, 1, NMS_SIZE // 2)
         inner = F.pad(torch.ones_like(scores[..., BORDER:-BORDER, BORDER:-BORDER]), (BORDER,) * 4)

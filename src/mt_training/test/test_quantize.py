@@ -79,6 +79,7 @@ def test_static_keeps_places_final_layers_and_the_contract(model, data, tmp_path
     places = ('/net/keypoints/keypoints.0/keypoints.0.0', '/net/keypoints/keypoints.1')
     firsts = ('/net/encoder/stem', '/net/encoder/blocks.0/depthwise', '/net/encoder/blocks.0/project')
     assert outside == {f'{name}/Conv' for name in (*firsts, *finals, *places)} | {
+        '/net/fine/Conv_1',  # of the image's pixels
         '/net/place/Gemm',
         '/MatMul',
     }

@@ -20,35 +20,40 @@ def conv_bn(inputs, outputs, kernel=3, stride=1, groups=1, activation=True):
     return nn.Sequential(*layers)
 
 
-def folded_conv(block, maps, strides):
+class FoldedConv(nn.Sequential):
     """
-    Fold maps of several strides to one and convolve them all, as one would their concatenation.
+    1×1 convolution, batch norm and ReLU of several maps, folded to one stride and concatenated.
 
-    A 1×1 convolution of the concatenated ``pixel_unshuffle(map, stride)`` is the sum of a stride×stride
-    convolution of each map. Nothing is concatenated or rearranged, which costs more than the arithmetic.
-
-    :param block: 1×1 :func:`conv_bn` of Σ Cᵢ·strideᵢ² channels.
-    :param maps: list of [B,Cᵢ,h·strideᵢ,w·strideᵢ].
-    :param strides: what each is folded by.
-    :return: [B,outputs,h,w].
+    An exported graph has instead the sum of a stride×stride convolution of each map, which is the same:
+    nothing is concatenated or rearranged there, which costs more than the arithmetic.
     """
-    conv, norm, *activation = block
-    weight, shift = conv.weight, None
-    if not norm.training:  # the batch norm goes into the weights
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        weight, shift = weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-    total, first = None, 0
-    for x, stride in zip(maps, strides):
-        channels = int(x.shape[1])  # a number, not part of an exported graph
-        last = first + channels * stride * stride
-        part = weight[:, first:last].reshape(conv.out_channels, channels, stride, stride)
-        y = F.conv2d(x, part, shift if total is None else None, stride)
-        total, first = y if total is None else total + y, last
-    if norm.training:
-        total = norm(total)
-    for layer in activation:
-        total = layer(total)
-    return total
+
+    def __init__(self, inputs, outputs):
+        """:param inputs: Σ Cᵢ·strideᵢ². :param outputs: channels."""
+        super().__init__(*conv_bn(inputs, outputs, 1))
+
+    def forward(self, maps, strides):
+        """Maps [B,Cᵢ,h·strideᵢ,w·strideᵢ], each folded by its stride, → [B,outputs,h,w]."""
+        if torch.onnx.is_in_onnx_export() and not self.training:
+            return self.summed(maps, strides)
+        folded = [F.pixel_unshuffle(x, s) if s > 1 else x for x, s in zip(maps, strides, strict=True)]
+        return super().forward(torch.cat(folded, dim=1))
+
+    def summed(self, maps, strides):
+        """Return the same, in evaluation mode, without rearranging maps."""
+        conv, norm, activation = self
+        weight, shift = conv.weight, conv.bias
+        if isinstance(norm, nn.BatchNorm2d):  # it goes into the weights
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            weight, shift = weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        total, first = None, 0
+        for x, stride in zip(maps, strides, strict=True):
+            channels = int(x.shape[1])  # a number, not part of the graph
+            last = first + channels * stride * stride
+            part = weight[:, first:last].reshape(-1, channels, stride, stride)
+            y = F.conv2d(x, part, shift if total is None else None, stride)
+            total, first = y if total is None else total + y, last
+        return activation(total)
 
 
 def separable_conv(inputs, outputs, kernel=3):

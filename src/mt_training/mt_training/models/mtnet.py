@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mt_perception.errors import MtError
-from mt_training.models.blocks import GeM, conv_bn, folded_conv, log_depth, separable_conv, upsample
+from mt_training.models.blocks import FoldedConv, GeM, conv_bn, log_depth, separable_conv, upsample
 from mt_training.models.mobilenet_v2 import MobileNetV2
 from mt_training.models.network import TASKS, Network
 from mt_training.models.places import whitened_projection
@@ -86,7 +86,7 @@ class MtNet(Network):
             separable_conv(width, width), separable_conv(width, width // 2, 5), nn.Conv2d(width // 2, 1, 1)
         )
         fine = c2 * 4 + CELL * CELL + c4  # stride-2 features and gray pixels folded to stride 4
-        self.fine = conv_bn(fine + width, keypoint_width, 1)
+        self.fine = FoldedConv(fine + width, keypoint_width)
         self.keypoints = nn.Sequential(
             conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, KEYPOINT_LOGITS, 1)
         )
@@ -135,7 +135,7 @@ class MtNet(Network):
             out['log_depth'] = log_depth(self.depth(p4))
         if 'keypoints' in tasks:
             gray = image.mean(dim=1, keepdim=True)
-            fine = folded_conv(self.fine, (features[0], gray, features[1], p4), (2, CELL, 1, 1))
+            fine = self.fine((features[0], gray, features[1], p4), (2, CELL, 1, 1))
             out['keypoints'] = self.keypoints(fine)
             out['descriptors'] = self.descriptors(fine)
         return out
