@@ -64,6 +64,11 @@ def segments_info(ids):
     return out
 
 
+def encode_ids(ids):
+    """Turn segment ids [H,W] int32 into the colours of COCO's masks, [H,W,3] uint8 BGR."""
+    return np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=2).astype(np.uint8)
+
+
 def convert(frames, output, images='link', progress=True):
     """
     Convert one split.
@@ -91,8 +96,7 @@ def convert(frames, output, images='link', progress=True):
         name, source = frames.name_of(index), frames.image_path(index)
         mask = masks / f'{name}.png'
         if not mask.is_file():
-            bgr = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=2).astype(np.uint8)
-            write_atomically(mask, cv2.imencode('.png', bgr)[1].tobytes())
+            write_atomically(mask, cv2.imencode('.png', encode_ids(ids))[1].tobytes())
         if images != 'none':
             place_image(source, output / split / source.name, images)
         height, width = ids.shape

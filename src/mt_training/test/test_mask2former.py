@@ -1,4 +1,4 @@
-"""Mask2Former: the set loss, panoptic and semantic data, resumed runs, the exported file, weights from elsewhere."""
+"""Mask2Former: its loss, panoptic and semantic data, resumed runs, the exported file, public weights."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_both_views_of_a_pair_know_their_objects(coco, tmp_path):
 
 
 def test_the_loss_sees_a_set():
-    """The order of the queries does not matter; a right answer costs little, swapped classes and masks a lot."""
+    """The order of the queries does not matter; right answers cost little, wrong classes and masks a lot."""
     segments = torch.zeros(1, 16, 16)
     segments[0, :, 8:] = 1 + 256
     right = torch.full((1, 3, 16, 16), -20.0)
@@ -195,9 +195,9 @@ def test_weights_of_transformers_and_of_the_authors(tmp_path, capsys):
     )  # fmt: skip
     theirs = Mask2FormerForUniversalSegmentation(
         Mask2FormerConfig(
-            num_labels=3, feature_size=32, mask_feature_size=32, hidden_dim=32, num_queries=6, encoder_layers=1,
-            decoder_layers=3, num_attention_heads=4, dim_feedforward=32, encoder_feedforward_dim=32,
-            backbone_config=swin,
+            num_labels=3, feature_size=32, mask_feature_size=32, hidden_dim=32, num_queries=6,
+            encoder_layers=1, decoder_layers=3, num_attention_heads=4, dim_feedforward=32,
+            encoder_feedforward_dim=32, backbone_config=swin,
         )
     ).eval()  # fmt: skip
     theirs.save_pretrained(tmp_path / 'all/mask2former')

@@ -21,7 +21,7 @@ TINY = {
 
 
 def panoptic_label(number):
-    """Return segment ids [H,W]: sky 1, road 2, two cars 3 and 4 that touch, the second a pixel further each."""
+    """Return segment ids [H,W]: sky 1, road 2, two cars 3 and 4 that touch; the second grows."""
     ids = np.full(SIZE[::-1], 1, np.int32)
     ids[32:] = 2
     ids[24:44, 8:28], ids[24:44, 28 : 48 + number] = 3, 4
