@@ -9,8 +9,8 @@ How fast a network is at which settings, and how right where it is trained.
 
 Every row is a network under the model contract in ONNX Runtime on the CPU: an experiment's own settings,
 or these with what ``--vary`` changes of its ``model`` section. Without ``--checkpoint`` the weights are
-random, which does not change the time. With one, what is varied must fit the trained weights (of mask2former fewer
-``decoder_layers``), and with ``--dataset`` each row is evaluated on it, in ``OUT/ROW``.
+random, which does not change the time. With one, what is varied must fit the trained weights (of mask2former
+fewer ``decoder_layers``), and with ``--dataset`` each row is evaluated on it, in ``OUT/ROW``.
 """
 
 import argparse

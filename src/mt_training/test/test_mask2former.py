@@ -1,5 +1,7 @@
 """Mask2Former: its loss, panoptic and semantic data, resumed runs, the exported file, public weights."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -242,3 +244,9 @@ def test_weights_of_transformers_and_of_the_authors(tmp_path, capsys):
 def test_a_wrong_value_gets_one_sentence(change, sentence):
     with pytest.raises(MtError, match=sentence):
         build_network('mask2former', **{**TINY, **change})
+
+
+def test_without_the_library_one_sentence_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mt_training.models.transformers_parts', None)
+    with pytest.raises(MtError, match='needs the transformers library'):
+        build_network('mask2former', **TINY)

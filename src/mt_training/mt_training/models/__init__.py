@@ -17,6 +17,7 @@ float RGB in 0–255, H and W multiples of 32, and gives a dict of what was aske
 h and w are H and W divided by a stride that each map chooses for itself.
 """
 
+import importlib.util
 import inspect
 
 from mt_perception.errors import MtError
@@ -80,6 +81,12 @@ NETWORKS = {
     ),
     'keypointformer': (Kp2dTiny, {**_TINY_S, 'transformer': True, 'attention': True}),
 }
+
+
+def available(architecture):
+    """Tell whether the library that an architecture needs, if any, is installed."""
+    library = NETWORKS[architecture][0].library
+    return library is None or importlib.util.find_spec(library) is not None
 
 
 def build_network(architecture, **model):

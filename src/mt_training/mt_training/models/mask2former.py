@@ -48,6 +48,7 @@ class Mask2Former(Network):
     """
 
     tasks = ('segmentation',)
+    library = 'transformers'  # its releases that have these parts need Python 3.11
     fixed_size = True
 
     def __init__(
