@@ -21,6 +21,7 @@ import torch
 from mt_perception.errors import EvaluationError, MtError
 from mt_training.convert_mapillary import categories, encode_ids, segments_info, write_atomically
 from mt_training.data.class_map import class_table, named_map
+from mt_training.data.datasets_file import Datasets
 from mt_training.evaluation.options import add_dataset_options, add_output_option, open_dataset, parse_size
 from mt_training.evaluation.output import OutputFolder
 from mt_training.evaluation.pictures.figures import blend, color_classes
@@ -104,7 +105,8 @@ def run(args):
     frames, output = open_dataset(args), OutputFolder(args.output)
     table, quality = None, PanopticQuality(len(names))
     if 'panoptic' in frames.provides:
-        ready = args.class_map and named_map(args.class_map, args.dataset)
+        source = Datasets(args.datasets).source(args.dataset, args.root)
+        ready = args.class_map and named_map(args.class_map, source.dataset)
         table = class_table(frames.class_names, names, ready, strict=False, what=f"'{args.dataset}'")
     content = {'images': [], 'annotations': [], 'categories': categories(
         [{'name': n, 'color': c, 'instances': i in things, 'evaluate': True}

@@ -15,6 +15,7 @@ fewer ``decoder_layers``), and with ``--dataset`` each row is evaluated on it, i
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -48,12 +49,12 @@ def parse_changes(text):
 
     :raises MtError: it is something else.
     """
-    changes = {}
-    for part in filter(None, text.split(',')):
-        key, equals, value = part.partition('=')
-        if not equals:
-            raise MtError(f"--vary '{text}' is not KEY=VALUE[,KEY=VALUE…]")
-        changes[key.strip()] = yaml.safe_load(value)
+    try:
+        changes = yaml.safe_load('{' + re.sub(r'(\w+)=', r'\1: ', text) + '}')
+    except yaml.YAMLError:
+        changes = None
+    if changes is None or None in changes.values():
+        raise MtError(f"--vary '{text}' is not KEY=VALUE[,KEY=VALUE…]")
     return changes
 
 
