@@ -75,7 +75,7 @@ class Mask2Former(Network):
         if encoder not in SWINS and encoder not in PLAIN:
             raise MtError(f"mask2former: encoder '{encoder}' is not one of {', '.join([*SWINS, *PLAIN])}")
         try:
-            from mt_training.models import transformers_parts
+            from mt_training.models.transformers_parts import SwinEncoder, build_decoders
         except ImportError as error:
             raise MtError(
                 f'mask2former needs the transformers library ({error}): ./mt build --training, with '
@@ -84,12 +84,12 @@ class Mask2Former(Network):
         self.classes, self.queries, self.auxiliary = classes, queries, auxiliary
         if encoder in SWINS:
             own_dim, own_depths, swin_heads = SWINS[encoder]
-            self.encoder = transformers_parts.SwinEncoder(
+            self.encoder = SwinEncoder(
                 embed_dim or own_dim, depths or own_depths, swin_heads, window, drop_path
             )
         else:
             self.encoder = PLAIN[encoder]()
-        parts = transformers_parts.build_decoders(
+        parts = build_decoders(
             self.encoder.channels[-4:], classes, width, queries, pixel_layers, decoder_layers, heads,
             feedforward, pixel_feedforward,
         )  # fmt: skip
