@@ -29,7 +29,7 @@ without, ROS 2 comes from PyPI into .venv.
 """
 ROOT = Path(__file__).resolve().parent.parent
 # Executables of mt_training that need no PyTorch.
-WITHOUT_TORCH = ('convert_mapillary', 'evaluate', 'pseudo_label')
+WITHOUT_TORCH = ('build_engine', 'convert_mapillary', 'evaluate', 'package', 'predict', 'pseudo_label')
 
 
 def main(arguments):

@@ -79,7 +79,10 @@ def test_every_executable_can_be_started(package):
     names = {path.name for path in folder.iterdir()}
     expected = {
         'mt_perception': {'demo', 'evaluate', 'perception', 'sequence_player', 'visual_odometry'},
-        'mt_training': {'benchmark', 'convert_mapillary', 'evaluate', 'export', 'pseudo_label', 'train'},
+        'mt_training': {
+            *('benchmark', 'build_engine', 'convert_mapillary', 'distill', 'evaluate', 'export', 'package'),
+            *('predict', 'prune', 'pseudo_label', 'quantize', 'train'),
+        },
     }
     assert names == expected[package]
     setup = (ROOT / 'src' / package / 'setup.py').read_text()

@@ -8,7 +8,7 @@ setup(
     name=package_name,
     version='0.1.0',
     packages=find_packages(exclude=['test', 'test.*']),
-    package_data={package_name: ['configs/*.yaml', 'weights/*']},
+    package_data={package_name: ['configs/*.yaml', 'weights/*', 'packaging/*.md']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
@@ -26,11 +26,17 @@ setup(
     entry_points={
         'console_scripts': [
             'benchmark = mt_training.benchmark:main',
+            'build_engine = mt_training.build_engine:main',
             'convert_mapillary = mt_training.convert_mapillary:main',
+            'distill = mt_training.distill:main',
             'evaluate = mt_training.evaluation.cli:main',
             'export = mt_training.export:main',
+            'package = mt_training.package:main',
             'panoptic = mt_training.panoptic:main',
+            'predict = mt_training.predict:main',
+            'prune = mt_training.prune:main',
             'pseudo_label = mt_training.pseudo_label:main',
+            'quantize = mt_training.quantize:main',
             'speed = mt_training.speed:main',
             'train = mt_training.train:main',
         ],

@@ -288,3 +288,49 @@ def test_timings_name_every_stage(driven):
         assert (
             sum(v for k, v in result.timings_ms.items() if k != 'total') <= result.timings_ms['total'] + 1e-6
         )
+
+
+class CountingMatcher(NearestMatcher):
+    """Stands for a matcher that is worth asking; ``calls`` counts how often it was."""
+
+    name = 'lightglue'
+    calls = 0
+
+    def match(self, first, second):
+        self.calls += 1
+        return super().match(first, second)
+
+
+def counted(world, poses, **parameters):
+    matcher = CountingMatcher()
+    vo = VisualOdometry(world.camera, matcher, OdometryParameters(**parameters))
+    started = None
+    for i, pose in enumerate(poses):
+        result = vo.track(i * 0.1, world.image(pose, i, depth_noise=0.1))
+        if started is None and result.state == TRACKING:
+            started = matcher.calls
+    return started, matcher.calls - started
+
+
+def test_the_matcher_is_asked_where_nearest_neighbours_do_not_suffice():
+    """Once there is a map an easy drive needs the matcher no more; with a high bar every frame does."""
+    world, poses = World(), drive(25)
+    start, later = counted(world, poses)
+    assert start > 0 and later == 0
+    start, later = counted(world, poses, nearest_min_inliers=100000)
+    assert later == 24 - start
+
+
+def test_work_on_the_map_can_wait_until_the_pose_is_out(driven):
+    """Whoever calls finish gets the same poses; a keyframe's work lies there, not before its pose."""
+    world, poses, _, results = driven
+    vo, waited = odometry(world), []
+    for i, pose in enumerate(poses):
+        result = vo.track(i * 0.1, world.image(pose, i, depth_noise=0.1))
+        assert 'mapping' not in result.timings_ms
+        vo.finish()
+        vo.finish()
+        assert result.is_keyframe or 'mapping' not in result.timings_ms
+        waited.append(result)
+    assert sum('mapping' in r.timings_ms for r in waited) >= 3
+    np.testing.assert_array_equal([r.pose for r in waited], [r.pose for r in results])

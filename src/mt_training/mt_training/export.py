@@ -18,6 +18,7 @@ import yaml
 from mt_perception.errors import MtError
 from mt_perception.inference.contract import METADATA_KEY, ModelMetadata
 from mt_training.deploy import DeployedNet
+from mt_training.graph import fuse_padding
 from mt_training.models import build_network
 from mt_training.models.raw import RawNet
 from mt_training.weights import save_weights
@@ -173,6 +174,7 @@ def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixe
         )
     try:
         model = onnx.load(str(partial))
+        fuse_padding(model)
         _name_shapes(model, deployed)
         metadata = ModelMetadata(
             kind='perception',
@@ -296,6 +298,7 @@ def export_raw(net, output, size):
         expected = raw(image)
     try:
         model = onnx.load(str(partial))
+        fuse_padding(model)
         model.doc_string = raw.__doc__.strip()
         onnx.save(model, str(partial))
         session = onnxruntime.InferenceSession(str(partial), providers=['CPUExecutionProvider'])

@@ -160,11 +160,11 @@ def compare(path, other):
     return report
 
 
-def scene(width, height):
+def scene(width, height, seed=0):
     """Make an image with edges and corners, [1,height,width,3] uint8: noise has no stable keypoints."""
     import cv2
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     image = np.full((height, width, 3), 128, np.uint8)
     for _ in range(200):
         corner = rng.integers(0, (width, height))

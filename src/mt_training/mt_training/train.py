@@ -176,7 +176,9 @@ def balance(config, samplers):
     return class_weights(rule, labels, config['model']['classes'], **options)
 
 
-def train(config, data, pretrained, output, init=None, cache=None, stop_after=None, datasets=None):
+def train(
+    config, data, pretrained, output, init=None, cache=None, stop_after=None, datasets=None, change=None
+):
     """
     Run an experiment, all its stages; goes on from ``output/last.ckpt`` where there is one.
 
@@ -189,6 +191,8 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     :param stop_after: end after this many epochs of all stages, leaving the rest for a later call.
     :param datasets: a ``datasets.yaml`` for sets of kind ``dataset``; None: see
         mt_training.data.datasets_file.
+    :param change: function that changes the module once its weights are there, before it trains: called
+        again in the same way when a run goes on; None: nothing.
     :return: path of the last checkpoint.
     """
     output = Path(output)
@@ -211,7 +215,7 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
             (output / 'best.ckpt').unlink(missing_ok=True)
         done = run_stage(
             stage, data, pretrained, output, cache, index, left, checkpoint if inside else None,
-            checkpoint if index > 0 else init, datasets,
+            checkpoint if index > 0 else init, datasets, change,
         )  # fmt: skip
         checkpoint, inside = output / 'last.ckpt', False
         begun += stage['epochs']
@@ -220,20 +224,15 @@ def train(config, data, pretrained, output, init=None, cache=None, stop_after=No
     return output / 'last.ckpt'
 
 
-def run_stage(config, data, pretrained, output, cache, index, epochs, resume, init, datasets=None):
+def open_data(config, data, pretrained, cache, seed, resume=None, datasets=None):
     """
-    Run one stage.
+    Open what a stage trains on and is watched with.
 
-    :param config: of this stage. :param index: its number, from 0.
-    :param epochs: end of this call. :param resume: checkpoint of this stage to go on from, or None.
-    :param init: weights to start from, see :func:`mt_training.stages.start_from`, or None for the encoder's.
-    :param datasets: a ``datasets.yaml``, or None.
-    :return: whether the stage is over.
+    :param config: of the stage. :param data: and ``pretrained``, ``cache``, ``datasets``, see :func:`train`.
+    :param seed: of the order of the batches.
+    :param resume: checkpoint to go on from, or None.
+    :return: (dict set → sampler, loader of the batches, loader of the validation).
     """
-    if rank() == 0:
-        stages.write_config(output, config)
-    seed = config['seed'] + index
-    lightning.seed_everything(seed)
     with first_process_first():
         builder = SetBuilder(
             data,
@@ -268,17 +267,39 @@ def run_stage(config, data, pretrained, output, cache, index, epochs, resume, in
     validation = torch.utils.data.DataLoader(
         watched, sampler=range(rank(), len(watched), world_size()), batch_size=None
     )
+    return samplers, loader, validation
+
+
+def run_stage(
+    config, data, pretrained, output, cache, index, epochs, resume, init, datasets=None, change=None
+):
+    """
+    Run one stage.
+
+    :param config: of this stage. :param index: its number, from 0.
+    :param epochs: end of this call. :param resume: checkpoint of this stage to go on from, or None.
+    :param init: weights to start from, see :func:`mt_training.stages.start_from`, or None for the encoder's.
+    :param datasets: a ``datasets.yaml``, or None. :param change: see :func:`train`.
+    :return: whether the stage is over.
+    """
+    if rank() == 0:
+        stages.write_config(output, config)
+    seed = config['seed'] + index
+    lightning.seed_everything(seed)
+    samplers, loader, validation = open_data(config, data, pretrained, cache, seed, resume, datasets)
     config = {**config, 'class_weights': balance(config, samplers)}
     module = build_module(config, seed)
     if init and not resume:
         stages.start_from(module, init)
     elif not resume:
         rng = np.random.default_rng(config['seed'])
-        views = [samplers[n].sample(rng)['images'][0] for n in used for _ in range(START_VIEWS)]
+        views = [s.sample(rng)['images'][0] for s in samplers.values() for _ in range(START_VIEWS)]
         views = [torch.from_numpy(view[None].astype(np.float32)) for view in views]
         step = -(-len(views) // IMITATED)
         module.net.load_pretrained(pretrained, views[::step])
         module.net.initialise_places(views)
+    if change is not None:
+        change(module)
     module = module.to(memory_format=torch.channels_last)
     trainer = build_trainer(config, output, epochs, index, seed)
     trainer.fit(module, loader, validation, ckpt_path=resume, weights_only=False)
@@ -314,7 +335,9 @@ def main(argv=None):
         if config['architecture'].startswith('lightglue'):
             from mt_training.matcher.train import train_matcher
 
-            last = train_matcher(config, args.data, args.pretrained, args.output, args.keypoints, args.cache)
+            last = train_matcher(
+                config, args.data, args.pretrained, args.output, args.keypoints, args.cache, args.init
+            )
         else:
             last = train(
                 config,
@@ -337,7 +360,18 @@ def main(argv=None):
             part()
     if rank() == 0:
         print(f'trained; the last checkpoint is {last}')
+        draw_curves(args.output)
     return 0
+
+
+def draw_curves(output):
+    """Draw the course of a run to ``output/curves.png``, where it logged to CSV files."""
+    from mt_training import curves
+
+    try:
+        print(f'its course: {curves.write(output)}')
+    except MtError as error:
+        print(f'note: {error}')
 
 
 if __name__ == '__main__':

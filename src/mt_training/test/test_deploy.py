@@ -73,3 +73,18 @@ def test_segmentation_of_any_stride_is_as_large_as_the_image():
         assert all(value.shape == (1, 64, 96) for value in out.values())
         assert out['segmentation'].max() < 5
         assert ('depth' in out) == (name == 'mtan-edge')
+
+
+def test_a_point_between_cells_is_found_once_and_where_it_is(deployed):
+    """One sure pixel gives one point there; two half-sure ones beside a border of cells one between."""
+    logits = torch.full((1, 17, 16, 24), -20.0)
+    logits[:, 16] = 10.0
+    logits[0, :, 5, 6] = -20.0
+    logits[0, 9, 5, 6] = 20.0  # pixel (25, 22)
+    for cell, pixel, logit in ((10, 11, 0.0), (11, 8, 0.1)):  # pixels (43, 42) and (44, 42)
+        logits[0, :, 10, cell] = -20.0
+        logits[0, [16, pixel], 10, cell] = torch.tensor([0.0, logit])
+    points, scores, _ = deployed.keypoints(logits, torch.randn(1, 64, 16, 24))
+    found = points[0][scores[0] > 0.1]
+    np.testing.assert_allclose(sorted(found.tolist()), [[25, 22], [43.5, 42]], atol=0.02)
+    assert scores.max() <= 1

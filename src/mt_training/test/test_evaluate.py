@@ -230,7 +230,12 @@ def test_keypoints_of_several_features(tmp_path, capsys):
         assert metrics_of(again)[key] == metrics['orb'][key]
 
 
-def test_keypoints_of_the_model(tmp_path):
+@pytest.mark.parametrize(
+    'options, size',
+    [((), [96, 64]), (('--input-size', '640x480'), [640, 480])],
+    ids=['own size', 'all pixels'],
+)
+def test_keypoints_of_the_model(options, size, tmp_path):
     """Constant keypoints on an unmoved image are perfect, and one set of features has its keys at the top."""
     planar_scene(tmp_path / 'wall', [np.eye(3)])
     model = write_tiny_model(tmp_path / 'm.onnx')
@@ -245,16 +250,14 @@ def test_keypoints_of_the_model(tmp_path):
         model,
         '--output',
         output,
+        *options,
     )
     assert status == 0
     metrics = metrics_of(output)
     assert metrics['repeatability'] == 1 and metrics['localization_error_px'] == pytest.approx(0, abs=1e-4)
     assert metrics['homography_accuracy'] == {'1': 1, '3': 1, '5': 1}
     assert metrics['matching_score'] == 1 and metrics['mma']['1'] == 1 and metrics['pairs'] == 1
-    assert (
-        metrics['weights']['model']['input_size'] == [640, 480]
-        and metrics['keypoints_per_image'] == KEYPOINTS
-    )
+    assert metrics['weights']['model']['input_size'] == size and metrics['keypoints_per_image'] == KEYPOINTS
     assert pictures_of(output) == {'comparison.png', 'model_wall.png'}
 
 

@@ -108,8 +108,8 @@ def test_heads_are_found_by_what_they_reach():
 
 
 def test_parts_are_trained_by_name():
-    """``train_only`` of an experiment: all other parts keep weights and statistics."""
-    config = load_config('mtnet_small_keypoints')
+    """``train_only`` of an experiment's stage: all other parts keep weights and statistics."""
+    config = dict(stages.expand(load_config('mtnet_small_keypoints')))['points']
     config['model'].update(width=16, keypoint_width=16)
     module = build_module(config)
     trained = {n.split('.')[0] for n, p in module.net.named_parameters() if p.requires_grad}

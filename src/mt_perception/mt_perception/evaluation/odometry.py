@@ -200,6 +200,7 @@ def follow(sequence, features, matcher, parameters=None, progress=True):
             began = perf_counter()
             perception = features.process(frame.image, frame.camera, ('keypoints',))
             result = odometry.track(float(frame.stamp), perception.keypoints)
+            odometry.finish()
             total_ms.append((perf_counter() - began) * 1e3)
             results.append(result)
             stages = {**perception.timings_ms, **result.timings_ms}

@@ -88,7 +88,7 @@ class TensorRtEngine(Engine):
             log(f'built the TensorRT engine in {time.monotonic() - start:.0f} s, {len(plan) / 1e6:.1f} MB')
             return plan
 
-        cache = (cache_dir, _cache_name(source, shapes, precision), facts, build, log, self.warnings.append)
+        cache = (cache_dir, cache_name(source, shapes, precision), facts, build, log, self.warnings.append)
         self._messages = make_logger(trt)
         self._runtime = trt.Runtime(self._messages)
         self._engine = self._runtime.deserialize_cuda_engine(load_or_build(*cache))
@@ -229,7 +229,7 @@ def precision_source(model, precision, typed):
     return half, 'fp16', ''
 
 
-def _cache_name(model, shapes, precision):
+def cache_name(model, shapes, precision):
     """File name of an engine; models of the same name in different folders do not share one."""
     folder = hashlib.sha256(str(model.path.resolve()).encode()).hexdigest()[:6]
     if 'image' in shapes:

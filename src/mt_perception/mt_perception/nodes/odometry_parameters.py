@@ -26,6 +26,11 @@ DESCRIPTIONS = {
     'scale_min_points': ('Points with a depth that the scale needs.', 1, 10000),
     'initial_median_depth': ('Median depth of the first points when nothing gives the scale.', 1e-3, 1e4),
     'search_radius_px': ('Radius around a projected map point, pixels of a 640 × 480 image.', 0.5, 500.0),
+    'nearest_min_inliers': (
+        'Inliers with which mutual nearest neighbours suffice; with fewer the matcher is asked.',
+        0,
+        100000,
+    ),
     'search_ratio': ('Largest ratio of the best to the second-best descriptor distance.', 0.1, 1.0),
     'min_inliers': ('With fewer inliers the frame is lost.', 4, 10000),
     'ransac_threshold_px': ('Reprojection error of an inlier, pixels of a 640 × 480 image.', 0.1, 100.0),

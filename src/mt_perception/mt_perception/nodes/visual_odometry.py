@@ -311,6 +311,9 @@ class VisualOdometryNode(ManagedNode):
         self.health.clear('late')
         self._publish(message.header, result, mount, points)
         done = time.perf_counter()
+        with self._lock:
+            if self._odometry is not None:
+                self._odometry.finish()
         self._timings.add(
             {
                 'wait': (started - received) * 1e3,

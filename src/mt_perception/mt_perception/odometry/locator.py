@@ -8,6 +8,9 @@ from mt_perception.odometry.search import search_projected
 
 FEWEST = 6  # correspondences a pose is looked for with
 TRUSTED_SHARE = 0.6  # of inliers: the predicted pose was right, no RANSAC needed
+SPREAD = (
+    2.5  # times the distance from the median similarity of true matches to their lower quartile: the least
+)
 PROBES = 128  # keypoints that decide which keyframe looks most like a frame
 NO_IDS = np.zeros(0, np.int64)
 
@@ -123,7 +126,10 @@ class Locator:
         local_map.found[seen] += 1
         if len(rows) >= 10:
             similarity = (frame.descriptors[rows] * local_map.descriptor[seen]).sum(1)
-            low = float(np.quantile(similarity, 0.05))
+            # from the middle of the distribution: what lies below the limit is never found, and the limit of
+            # what is found would only rise
+            middle, lower = np.quantile(similarity, (0.5, 0.25))
+            low = float(middle - SPREAD * (middle - lower))
             self.similarity = low if self.similarity is None else 0.9 * self.similarity + 0.1 * low
 
     def most_alike(self, frame, count):

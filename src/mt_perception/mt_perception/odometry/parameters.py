@@ -30,6 +30,7 @@ class OdometryParameters:
 
     # tracking
     search_radius_px: float = 8.0  # around a projected map point, once the pose is known roughly
+    nearest_min_inliers: int = 60  # of mutual nearest neighbours; with fewer the matcher is asked
     search_ratio: float = 0.9  # best over second-best descriptor distance
     min_inliers: int = 20  # fewer: lost
     ransac_threshold_px: float = 3.0

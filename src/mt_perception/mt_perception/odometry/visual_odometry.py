@@ -4,6 +4,7 @@ from time import perf_counter
 
 import numpy as np
 
+from mt_perception.matching.nearest import NearestMatcher
 from mt_perception.odometry.absolute_pose import covariance
 from mt_perception.odometry.frame import Frame
 from mt_perception.odometry.geometry import (
@@ -50,6 +51,7 @@ class VisualOdometry:
         """See the class."""
         self.camera = camera
         self.matcher = matcher
+        self._nearest = NearestMatcher()
         self.parameters = parameters or OdometryParameters()
         self._cameras = {(camera.width, camera.height): camera}
         self.reset()
@@ -75,8 +77,9 @@ class VisualOdometry:
             returned again); one that lies more than ``max_step_back_s`` back means that time started anew,
             and so does the odometry.
         :param keypoints: :class:`mt_perception.types.Keypoints`.
-        :return: :class:`OdometryResult`.
+        :return: :class:`OdometryResult`; :meth:`finish` does the rest of the work.
         """
+        self.finish()
         start = perf_counter()
         if self._last is not None and stamp <= self._last.stamp:
             if self._last.stamp - stamp <= self.parameters.max_step_back_s:
@@ -97,12 +100,31 @@ class VisualOdometry:
         self._last = result
         return result
 
+    def finish(self):
+        """
+        Do what the last frame leaves to do after its pose is known: a new keyframe grows and adjusts the map.
+
+        Whoever passes poses on calls this after it; :meth:`track` calls it where nobody has. The stages it
+        takes are added to the ``timings_ms`` of the last result.
+        """
+        if self._pending is None:
+            return
+        start = perf_counter()
+        frame, reference, pairs = self._pending
+        self._pending = None
+        self._timings = self._last.timings_ms
+        self._timed('mapping', self._mapper.insert, frame, reference, pairs, self._locator.floor)
+        self._timed('bundle_adjustment', self._mapper.adjust, frame)
+        self._timed('culling', self._mapper.cull, frame)
+        self._timings['total'] += (perf_counter() - start) * 1e3
+
     def trajectory(self):
         """
         Return the poses of all frames as known now, with later corrections of their keyframes.
 
         :return: list of (stamp in seconds, pose [4,4]).
         """
+        self.finish()
         return [(record.stamp, record.pose) for record in self._records]
 
     def tracked(self):
@@ -120,6 +142,7 @@ class VisualOdometry:
 
     def _set_map(self, local_map):
         """Work on another map, or on none."""
+        self._pending = None
         self._map = local_map
         self._mapper = Mapper(local_map, self.parameters)
         self._locator = Locator(local_map, self.parameters)
@@ -224,8 +247,12 @@ class VisualOdometry:
         motion = self._velocity * gap if gap <= p.max_gap_s else np.zeros(6)
         guess = se3_exp(motion) @ inverse(self._last.pose)
         frame.world_to_camera = guess
-        pairs = self._match(self._reference, frame)
+        pairs = self._match(self._reference, frame, self._nearest)
         found = self._timed('locate', locator.from_pairs, frame, self._reference, pairs)
+        if not self._enough(found[0], least=p.nearest_min_inliers) and self.matcher.name != 'nearest':
+            frame.world_to_camera = guess
+            pairs = self._match(self._reference, frame)
+            found = self._timed('locate', locator.from_pairs, frame, self._reference, pairs)
         if not self._enough(found[0]):
             found = self._timed('locate', locator.search, frame, guess, widen=WIDE_SEARCH)
         if not self._enough(found[0]):
@@ -234,9 +261,10 @@ class VisualOdometry:
             return self._hold(frame, pairs)
         return self._accept(frame, pairs, *found, gap)
 
-    def _enough(self, estimate, factor=1.0):
-        """Whether a pose has enough inliers."""
-        return estimate is not None and estimate.n_inliers >= factor * self.parameters.min_inliers
+    def _enough(self, estimate, least=None):
+        """Whether a pose has enough inliers, ``least`` or those without which a frame is lost."""
+        least = self.parameters.min_inliers if least is None else least
+        return estimate is not None and estimate.n_inliers >= least
 
     def _accept(self, frame, pairs, estimate, ids, rows, gap):
         """Take over a pose that was found, and make a keyframe when it is time."""
@@ -253,9 +281,7 @@ class VisualOdometry:
         is_keyframe = self._wants_keyframe(frame, reference)
         if is_keyframe:
             self._number(frame)
-            self._timed('mapping', self._mapper.insert, frame, reference, pairs, self._locator.floor)
-            self._timed('bundle_adjustment', self._mapper.adjust, frame)
-            self._timed('culling', self._mapper.cull, frame)
+            self._pending = (frame, reference, pairs)
             self._reference = frame
         else:
             self._reference = self._best_reference(frame)
@@ -300,7 +326,7 @@ class VisualOdometry:
             pairs = self._match(keyframe, frame)
             frame.world_to_camera = keyframe.world_to_camera
             found = self._timed('locate', self._locator.from_pairs, frame, keyframe, pairs)
-            if self._enough(found[0], RELOCALIZE_FACTOR):
+            if self._enough(found[0], RELOCALIZE_FACTOR * p.min_inliers):
                 self._reference = keyframe
                 return self._accept(frame, pairs, *found, np.inf)
         if len(frame.rays) >= p.init_min_matches:
@@ -336,9 +362,9 @@ class VisualOdometry:
             self._cameras[size] = self.camera.scaled(*size)
         return self._cameras[size]
 
-    def _match(self, reference, frame):
-        """Pairs [M,2] of keypoints of ``reference`` and ``frame`` by the matcher."""
-        matches = self._timed('match', self.matcher.match, reference.keypoints, frame.keypoints)
+    def _match(self, reference, frame, matcher=None):
+        """Pairs [M,2] of keypoints of ``reference`` and ``frame`` by a matcher, by default the odometry's."""
+        matches = self._timed('match', (matcher or self.matcher).match, reference.keypoints, frame.keypoints)
         return np.asarray(matches.index, np.int64).reshape(-1, 2)
 
     def _number(self, frame):

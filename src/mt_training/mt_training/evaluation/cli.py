@@ -7,17 +7,25 @@
     evaluate depth        --dataset rgbd --root DIR --frames 320:400 --model M.onnx --output OUT
     evaluate keypoints    --dataset oxford_affine --root DIR --features model sift orb --output OUT
     evaluate vpr          --dataset corridor --root DIR --model M.onnx --output OUT
+    evaluate all          --datasets datasets.yaml --model M.onnx --output OUT
 
-Every one prints a table and writes ``metrics.json`` and pictures.
+Every one prints a table and writes ``metrics.json`` and pictures; ``--debug`` adds pictures of what the
+network says.
 """
 
 import argparse
 import sys
 
 from mt_perception.errors import MtError
-from mt_training.evaluation import depth, keypoints, segmentation, vpr
+from mt_training.evaluation import debug, depth, everything, keypoints, segmentation, vpr
 
-TASKS = {'segmentation': segmentation, 'depth': depth, 'keypoints': keypoints, 'vpr': vpr}
+TASKS = {
+    'segmentation': segmentation,
+    'depth': depth,
+    'keypoints': keypoints,
+    'vpr': vpr,
+    'all': everything,
+}
 
 
 def build_parser():
@@ -33,7 +41,22 @@ def build_parser():
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
+        debug.add_option(command)
     return parser
+
+
+def evaluate(args):
+    """
+    Run one evaluation.
+
+    :param args: parsed by :func:`build_parser`.
+    :return: the content of its ``metrics.json``.
+    :raises MtError: data, model or output that cannot be used.
+    """
+    result = TASKS[args.task].run(args)
+    if args.debug and args.task != 'all':
+        debug.write(args)
+    return result
 
 
 def main(argv=None):
@@ -45,7 +68,7 @@ def main(argv=None):
     """
     args = build_parser().parse_args(argv)
     try:
-        TASKS[args.task].run(args)
+        evaluate(args)
     except MtError as error:
         print(f'evaluate {args.task}: {error}', file=sys.stderr)
         return 1

@@ -1,7 +1,8 @@
 """
 Keypoints and descriptors on planar scenes: the HPatches protocol, for several features side by side.
 
-Both images of a pair are resized to one size (640x480), the k = 1000 strongest points of each are kept.
+Both images of a pair are resized to one size (640x480), the k = 1000 strongest points of each are kept. The
+model resizes them further, as it does at run time; ``--input-size 640x480`` shows it all pixels.
 Repeatability, localization error, homography accuracy (mutual nearest neighbours or the matcher, RANSAC with
 3 px, mean corner error) and matching score follow KP2D's evaluator, MMA follows D2-Net. Definitions:
 mt_training.metrics.keypoints and mt_training.evaluation.planar_protocol.
@@ -13,8 +14,6 @@ from tqdm import tqdm
 
 from mt_perception.errors import EvaluationError
 from mt_perception.features import create_features
-from mt_perception.inference.contract import read_model
-from mt_perception.inference.models import default_model
 from mt_perception.matching import MATCHERS, NearestMatcher, create_matcher
 from mt_training.data.readers import registry
 from mt_training.data.readers.images import read_rgb
@@ -159,14 +158,9 @@ def open_features(args):
 
 
 def _open_model(args):
-    """Start the model at the evaluation's size where it takes any: all features see the same pixels."""
-    file = read_model(default_model() if args.model is None else args.model, 'perception')
-    size = args.input_size
-    if size == (0, 0) and file.fixed_size is None:
-        multiple = file.metadata.input_multiple
-        size = tuple(max(round(n / multiple), 1) * multiple for n in args.size)
-    pipeline = options.open_pipeline(args, 'keypoints', args.keypoints, args.min_score, size)
-    most = file.metadata.max_keypoints
+    """Start the model; the network sees the size it sees at run time, or ``--input-size``."""
+    pipeline = options.open_pipeline(args, 'keypoints', args.keypoints, args.min_score)
+    most = pipeline.metadata.max_keypoints
     if most < args.keypoints:
         print(f'note: the model gives at most {most} of the {args.keypoints} keypoints asked for')
     return pipeline

@@ -140,24 +140,23 @@ def parse_range(text):
     return slice(*numbers)
 
 
-def open_pipeline(args, task, max_keypoints=512, min_score=0.0, input_size=None):
+def open_pipeline(args, task, max_keypoints=512, min_score=0.0):
     """
-    Start the model of ``--model`` and check that it has ``task``.
+    Start the model of ``--model`` and check that it has ``task`` (None: any will do).
 
-    :param input_size: overrides ``--input-size``.
     :return: :class:`mt_perception.perception.PerceptionPipeline`.
     :raises EvaluationError: the model does not have the task.
     """
     pipeline = PerceptionPipeline(
         args.model,
         args.engine,
-        args.input_size if input_size is None else input_size,
+        args.input_size,
         max_keypoints=max_keypoints,
         min_score=min_score,
         precision=args.precision,
         threads=args.threads,
     )
-    if task not in pipeline.tasks:
+    if task is not None and task not in pipeline.tasks:
         path = pipeline.engine.model.path
         pipeline.close()
         raise EvaluationError(f"model '{path}' has no task {task}; it has {', '.join(pipeline.tasks)}")

@@ -5,6 +5,7 @@ import math
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from mt_perception.errors import EvaluationError
@@ -47,6 +48,20 @@ class OutputFolder:
         written = self._write(name, lambda path: figure.savefig(path, format='png', dpi=100))
         figure.clear()
         return written
+
+    def write_image(self, name, image):
+        """Write an image [H,W,3] uint8 RGB as PNG ``name``."""
+        data = cv2.imencode('.png', image[..., ::-1])[1].tobytes()
+        return self._write(name, lambda path: path.write_bytes(data))
+
+    def write_arrays(self, name, arrays):
+        """Write arrays {name: array} as a compressed NumPy archive ``name``."""
+
+        def write(path):
+            with open(path, 'wb') as file:
+                np.savez_compressed(file, **arrays)
+
+        return self._write(name, write)
 
     def _write(self, name, write):
         path = self.path / name

@@ -15,10 +15,11 @@ from mt_training.deploy import DeployedNet
 from mt_training.export import load_net, model_id
 from mt_training.matcher.data import BankPairs, make_bank
 from mt_training.matcher.module import MatcherModule
+from mt_training.stages import start_from
 from mt_training.trainer import StepSeed, build_progress, last_checkpoint
 
 
-def train_matcher(config, data, pretrained, output, keypoints, cache=None):
+def train_matcher(config, data, pretrained, output, keypoints, cache=None, init=None):
     """
     Run a matcher experiment; goes on from ``output/last.ckpt`` where there is one.
 
@@ -28,6 +29,7 @@ def train_matcher(config, data, pretrained, output, keypoints, cache=None):
     :param output: folder for the checkpoint, metrics and the bank of pairs.
     :param keypoints: checkpoint of the network whose keypoints are matched.
     :param cache: data cache of another run to share, default ``output/cache``.
+    :param init: weights to start from, see :func:`mt_training.weights.load_state`; None for random ones.
     :return: path of the last checkpoint.
     """
     if not keypoints:
@@ -54,6 +56,8 @@ def train_matcher(config, data, pretrained, output, keypoints, cache=None):
     module = MatcherModule(config['model'], config['optimizer'], config['epochs'] * config['steps_per_epoch'])
     last = output / 'last.ckpt'
     resume = usable_checkpoint(last)
+    if init and not resume:
+        start_from(module, init)
     trainer = lightning.Trainer(
         default_root_dir=output,
         max_epochs=config['epochs'],

@@ -26,6 +26,7 @@ from mt_training.models.kp2dtiny import Kp2dTiny
 from mt_training.models.mask2former import Mask2Former
 from mt_training.models.mtan import Mtan
 from mt_training.models.mtnet import MtNet
+from mt_training.models.shapes import reshape
 
 _TINY_N = {'channels': (16, 24, 48, 80), 'width': 48}
 _TINY_S = {'channels': (16, 32, 64, 128), 'width': 72}
@@ -89,11 +90,12 @@ def available(architecture):
     return library is None or importlib.util.find_spec(library) is not None
 
 
-def build_network(architecture, **model):
+def build_network(architecture, shapes=None, **model):
     """
     Make a network with random weights.
 
     :param architecture: one of ``NETWORKS``.
+    :param shapes: layers of other widths, see :mod:`mt_training.models.shapes`.
     :param model: the ``model`` section of an experiment: parameters of the network's class that differ from
         what the architecture's name stands for.
     :raises MtError: an unknown architecture or parameter, or a value the network cannot have.
@@ -107,4 +109,7 @@ def build_network(architecture, **model):
         raise MtError(
             f"{architecture} has no '{unknown[0]}' in its model section; it takes {', '.join(known)}"
         )
-    return network(**{**size, **model})
+    net = network(**{**size, **model})
+    if shapes:
+        reshape(net, shapes)
+    return net

@@ -20,6 +20,37 @@ def conv_bn(inputs, outputs, kernel=3, stride=1, groups=1, activation=True):
     return nn.Sequential(*layers)
 
 
+def folded_conv(block, maps, strides):
+    """
+    Fold maps of several strides to one and convolve them all, as one would their concatenation.
+
+    A 1×1 convolution of the concatenated ``pixel_unshuffle(map, stride)`` is the sum of a stride×stride
+    convolution of each map. Nothing is concatenated or rearranged, which costs more than the arithmetic.
+
+    :param block: 1×1 :func:`conv_bn` of Σ Cᵢ·strideᵢ² channels.
+    :param maps: list of [B,Cᵢ,h·strideᵢ,w·strideᵢ].
+    :param strides: what each is folded by.
+    :return: [B,outputs,h,w].
+    """
+    conv, norm, *activation = block
+    weight, shift = conv.weight, None
+    if not norm.training:  # the batch norm goes into the weights
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        weight, shift = weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    total, first = None, 0
+    for x, stride in zip(maps, strides):
+        channels = int(x.shape[1])  # a number, not part of an exported graph
+        last = first + channels * stride * stride
+        part = weight[:, first:last].reshape(conv.out_channels, channels, stride, stride)
+        y = F.conv2d(x, part, shift if total is None else None, stride)
+        total, first = y if total is None else total + y, last
+    if norm.training:
+        total = norm(total)
+    for layer in activation:
+        total = layer(total)
+    return total
+
+
 def separable_conv(inputs, outputs, kernel=3):
     """Depthwise, pointwise, batch norm, ReLU."""
     depthwise = nn.Conv2d(inputs, inputs, kernel, padding=kernel // 2, groups=inputs, bias=False)

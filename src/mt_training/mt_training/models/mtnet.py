@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mt_perception.errors import MtError
-from mt_training.models.blocks import GeM, conv_bn, log_depth, separable_conv, upsample
+from mt_training.models.blocks import GeM, conv_bn, folded_conv, log_depth, separable_conv, upsample
 from mt_training.models.mobilenet_v2 import MobileNetV2
 from mt_training.models.network import TASKS, Network
 from mt_training.models.places import whitened_projection
@@ -135,11 +135,7 @@ class MtNet(Network):
             out['log_depth'] = log_depth(self.depth(p4))
         if 'keypoints' in tasks:
             gray = image.mean(dim=1, keepdim=True)
-            fine = self.fine(
-                torch.cat(
-                    [F.pixel_unshuffle(features[0], 2), F.pixel_unshuffle(gray, CELL), features[1], p4], dim=1
-                )
-            )
+            fine = folded_conv(self.fine, (features[0], gray, features[1], p4), (2, CELL, 1, 1))
             out['keypoints'] = self.keypoints(fine)
             out['descriptors'] = self.descriptors(fine)
         return out

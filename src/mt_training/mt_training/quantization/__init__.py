@@ -1,0 +1,1 @@
+"""8-bit versions of exported models, made after training or by training."""
