@@ -23,3 +23,9 @@ def whole_file(path, failure=MtError):
         raise failure(f"'{path}' cannot be written: {error.strerror or error}") from None
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_bytes(path, data):
+    """Write ``data`` to a file that is there whole or not at all."""
+    with whole_file(path) as beside:
+        beside.write_bytes(data)

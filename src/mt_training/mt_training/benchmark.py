@@ -34,7 +34,7 @@ from mt_training.comparison import compare
 from mt_training.data.calibration import add_image_options, open_frames
 from mt_training.evaluation.tables import format_table
 from mt_training.export import check_size, parse_size
-from mt_training.models import NETWORKS, build_network
+from mt_training.models import NETWORKS, available, build_network
 from mt_training.timing import alternate
 from mt_training.timing import summarise as summarise_times
 from mt_training.train import CONFIGS, load_config
@@ -98,11 +98,12 @@ def summarise(architecture, model, size):
 
 
 def experiments():
-    """Return the names of the package's experiments that train a network for images."""
+    """Return the names of the package's experiments whose network is for images and can be built here."""
     found = []
     for path in sorted(CONFIGS.glob('*.yaml')):
         content = yaml.safe_load(path.read_text())
-        if isinstance(content, dict) and content.get('architecture') in NETWORKS:
+        architecture = content.get('architecture') if isinstance(content, dict) else None
+        if architecture in NETWORKS and available(architecture):
             found.append(path.stem)
     return found
 

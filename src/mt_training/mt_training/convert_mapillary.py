@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mt_perception.commands import exit_status
 from mt_perception.errors import EvaluationError
-from mt_perception.writing import whole_file
+from mt_perception.writing import whole_file, write_bytes
 from mt_training.data.datasets_file import Datasets, add_datasets_option
 from mt_training.data.readers.mapillary import SPLITS, VERSIONS, Mapillary
 
@@ -65,6 +65,11 @@ def segments_info(ids):
     return out
 
 
+def encode_ids(ids):
+    """Turn segment ids [H,W] int32 into the colours of COCO's masks, [H,W,3] uint8 BGR."""
+    return np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=2).astype(np.uint8)
+
+
 def convert(frames, output, images='link', progress=True):
     """
     Convert one split.
@@ -92,8 +97,7 @@ def convert(frames, output, images='link', progress=True):
         name, source = frames.name_of(index), frames.image_path(index)
         mask = masks / f'{name}.png'
         if not mask.is_file():
-            bgr = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=2).astype(np.uint8)
-            write_bytes(mask, cv2.imencode('.png', bgr)[1].tobytes())
+            write_bytes(mask, cv2.imencode('.png', encode_ids(ids))[1].tobytes())
         if images != 'none':
             place_image(source, output / split / source.name, images)
         height, width = ids.shape
@@ -118,12 +122,6 @@ def place_image(source, target, how):
             beside.symlink_to(source.resolve())
         else:
             shutil.copyfile(source, beside)
-
-
-def write_bytes(path, data):
-    """Write a file whole or not at all; EvaluationError when that fails."""
-    with whole_file(path, EvaluationError) as beside:
-        beside.write_bytes(data)
 
 
 def main(argv=None):

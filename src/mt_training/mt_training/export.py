@@ -227,14 +227,19 @@ def check_size(size):
         raise MtError(f'--size {size[0]}x{size[1]}: width and height must be multiples of {MULTIPLE}')
 
 
+def class_colors(names):
+    """Return the colour [r, g, b] of each class."""
+    others = iter(OTHER_COLORS)
+    return [CLASS_COLORS.get(name) or next(others) for name in names]
+
+
 def _task_metadata(deployed, config):
     """Return what the metadata says of the tasks there are."""
     found = {}
     if 'segmentation' in deployed.tasks:
         names = config['classes']
-        others = iter(OTHER_COLORS)
         found['class_names'] = names
-        found['class_colors'] = [CLASS_COLORS.get(name) or next(others) for name in names]
+        found['class_colors'] = class_colors(names)
         found['movable_classes'] = [name for name in names if name in MOVABLE]
     if 'depth' in deployed.tasks:
         found.update(depth_kind='metric', depth_focal=config['focal'])

@@ -20,6 +20,7 @@ from mt_training.schedules import build_optimizer
 # loss → the task whose output it needs
 NEEDS = {
     'segmentation': 'segmentation',
+    'masks': 'segmentation',
     'depth': 'depth',
     'photometric': 'depth',
     'keypoints': 'keypoints',
@@ -112,14 +113,18 @@ class MultiTaskModule(lightning.LightningModule):
     @property
     def tasks(self):
         """Tasks that anything trains, in the order of the network's."""
-        wanted = {NEEDS.get(key) for key, weight in self.loss_weights.items() if weight}
+        wanted = {NEEDS.get(key) for key, weight in self.loss_weights.items() if weight and self.has(key)}
         if self.teachers is not None:
             wanted |= set(self.teachers.tasks())
         return tuple(task for task in self.net.tasks if task in wanted)
 
+    def has(self, loss):
+        """Tell whether the network has what a loss is about, where that is more than a task."""
+        return loss != 'masks' or bool(self.net.queries)
+
     def wants(self, loss):
         """Tell whether a loss counts in this experiment."""
-        there = loss in KP2D or self.table.has(loss)
+        there = (loss in KP2D or self.table.has(loss)) and self.has(loss)
         return there and bool(self.loss_weights.get(loss)) and NEEDS[loss] in self.tasks
 
     def on_train_epoch_start(self):
@@ -204,6 +209,13 @@ class MultiTaskModule(lightning.LightningModule):
         losses = {}
         if self.wants('segmentation'):
             losses['segmentation'] = self.segmentation_loss(out, labels, figures)
+        if self.wants('masks'):
+            segments = (
+                self.everyone(batch.get('segments', batch['labels']), size).transpose(0, 1).flatten(0, 1)
+            )
+            queries = out['query_classes'], out['query_masks']
+            losses['masks'], parts = self.table('masks', *queries, segments.int(), figures=figures)
+            figures.update({f'masks/{part}': value for part, value in parts.items()})
         if self.wants('keypoints') and 'keypoints' in out:
             losses['keypoints'], _ = self.table('keypoints', out['keypoints'], cells, figures=figures)
         if self.wants('descriptors'):

@@ -21,7 +21,7 @@ from pathlib import Path
 from mt_perception.commands import exit_status
 from mt_perception.errors import MtError
 from mt_perception.inference.contract import read_model
-from mt_training.convert_mapillary import write_bytes
+from mt_perception.writing import write_bytes
 
 FILES = Path(__file__).parent / 'packaging'
 MODELS = ('.onnx',)

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from mt_perception.commands import exit_status
 from mt_perception.errors import EvaluationError
-from mt_training.convert_mapillary import write_bytes
+from mt_perception.writing import write_bytes
 from mt_training.data.datasets_file import Datasets, add_datasets_option
 from mt_training.data.readers import registry
 from mt_training.data.readers.palette import bit_colors

@@ -2,41 +2,20 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 
+from miniature_sets import write_vistas
 from mt_training.convert_mapillary import main
 from mt_training.data.readers.coco_panoptic import CocoPanoptic
 from mt_training.data.readers.mapillary import Mapillary
-
-LABELS = [
-    {'name': 'road', 'readable': 'Road', 'color': [128, 64, 128], 'instances': False, 'evaluate': True},
-    {'name': 'void--unlabeled', 'readable': '', 'color': [0, 0, 0], 'instances': False, 'evaluate': False},
-    {'name': 'object--car', 'readable': 'Car', 'color': [0, 0, 142], 'instances': True, 'evaluate': True},
-]
 
 
 @pytest.fixture
 def vistas(tmp_path):
     """Write two images: road, an unlabelled row, two cars of which one is in two parts."""
-    root = tmp_path / 'vistas'
-    root.mkdir()
-    (root / 'config_v2.0.json').write_text(json.dumps({'labels': LABELS}))
-    for name in ('a', 'b'):
-        values = np.zeros((6, 8), np.uint16)
-        values[5] = 1 * 256
-        values[1, 1:4] = 2 * 256
-        values[1, 6] = values[3, 2] = 2 * 256 + 1
-        for folder, array in (
-            ('images', np.full((6, 8, 3), 90, np.uint8)),
-            ('v2.0/labels', (values // 256).astype(np.uint8)),
-            ('v2.0/instances', values),
-        ):
-            path = root / 'training' / folder / f'{name}.{"jpg" if folder == "images" else "png"}'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), array)
-    return root
+    write_vistas(tmp_path / 'vistas')
+    return tmp_path / 'vistas'
 
 
 def convert(root, output, *more):

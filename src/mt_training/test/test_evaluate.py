@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from miniature_sets import planar_scene
 from mt_perception.camera import Camera
 from mt_perception.features import create_features
 from mt_perception.matching import NearestMatcher
@@ -190,23 +191,6 @@ def test_depth_command(tmp_path):
         assert np.isfinite(metrics[key]) and np.isfinite(metrics[f'{key}_median_scaled'])
     assert metrics['abs_rel'] > 0
     assert pictures_of(output) == {'images.png', 'errors.png'}
-
-
-def planar_scene(folder, homographies, size=(400, 300)):
-    """Write an Oxford scene: a texture and its warped copies."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(5)
-    image = np.zeros((size[1], size[0], 3), np.float32)
-    for step in (4, 8, 16):
-        small = rng.uniform(0, 255, (size[1] // step + 1, size[0] // step + 1, 3)).astype(np.float32)
-        image += cv2.resize(small, size, interpolation=cv2.INTER_CUBIC) / 3
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    cv2.imwrite(str(folder / 'img1.png'), image)
-    for n, homography in enumerate(homographies, 2):
-        cv2.imwrite(
-            str(folder / f'img{n}.png'), cv2.warpPerspective(image, homography, size, flags=cv2.INTER_CUBIC)
-        )
-        np.savetxt(folder / f'H1to{n}p', homography)
 
 
 ROTATED = np.array([[0.9, -0.2, 60.0], [0.2, 0.9, -20.0], [1e-4, 0, 1]])

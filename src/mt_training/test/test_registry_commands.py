@@ -2,53 +2,22 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip('onnx', reason='needs the training environment: ./mt build --training')
 
+from miniature_sets import write_cityscapes, write_pittsburgh
 from mt_training.evaluation.cli import main as evaluate
 from tiny_model import write_tiny_model
-
-SIZE = (64, 32)  # width, height
-CAMERA = {
-    'extrinsic': {'baseline': 0.2},
-    'intrinsic': {'fx': 2000.0, 'fy': 2000.0, 'u0': 1023.5, 'v0': 511.5},
-}
-
-
-def save(path, array):
-    """Write an image, BGR."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), array)
 
 
 @pytest.fixture
 def datasets(tmp_path):
     """Write Cityscapes (classes, disparity) and places by position, and the file that says where they are."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / 'cityscapes'
-    for split in ('train', 'val'):
-        for number in range(2):
-            name = f'{split}/ulm/ulm_{number:06d}_000019'
-            image = np.full((SIZE[1], SIZE[0], 3), (50, 0, 0), np.uint8)
-            image[:, :40, 2] = (
-                1  # the tiny model's class is red: road left of column 40, sidewalk right of it
-            )
-            save(root / f'leftImg8bit/{name}_leftImg8bit.png', image)
-            save(root / f'gtFine/{name}_gtFine_labelIds.png', np.full(SIZE[::-1], 8, np.uint8))
-            save(root / f'disparity/{name}_disparity.png', np.full(SIZE[::-1], 1 + 256 * 80, np.uint16))
-            path = root / f'camera/{name}_camera.json'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(CAMERA))
-    for i in range(4):
-        color = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-        color[...] = rng.integers(30, 220, 3)
-        for folder, shift in (('queries', 4), ('database', 0)):
-            for split in ('train', 'test'):
-                path = tmp_path / f'pitts/images/{split}/{folder}/@{100 * i + shift}@0@x@.png'
-                save(path, color)
+    # the tiny model's class is red: road left of column 40, sidewalk right of it
+    write_cityscapes(tmp_path / 'cityscapes')
+    write_pittsburgh(tmp_path / 'pitts')
     path = tmp_path / 'datasets.yaml'
     path.write_text('city: {dataset: cityscapes, root: cityscapes}\npittsburgh: pitts\n')
     return path

@@ -15,7 +15,7 @@ from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import plain, write_json
 from mt_perception.matching import Matches, create_matcher
 from mt_perception.perception import visualize
-from mt_perception.writing import whole_file
+from mt_perception.writing import write_bytes
 
 PICTURE_WIDTH = 760
 PAIRS = 3
@@ -63,12 +63,6 @@ def write_report(recording, folder, seconds):
     write_json(folder / 'metrics.json', metrics)
     write_bytes(folder / 'report.html', page.encode())
     return folder / 'report.html'
-
-
-def write_bytes(path, data):
-    """Write a file; beside its place first, then renamed."""
-    with whole_file(path) as beside:
-        beside.write_bytes(data)
 
 
 def collect_metrics(recording, trajectory, machine):

@@ -34,6 +34,7 @@ from mt_training.data.pairs import (
     pad_points,
     roll,
 )
+from mt_training.data.segments import merge_segments
 
 DEFAULTS = {
     'scale': [0.5, 2.0],  # zoom of the first view; 1 fills the view with the image
@@ -45,6 +46,7 @@ DEFAULTS = {
     'gap': 0,  # frames; > 0: the second view is of another frame at most this far away
     'sky_depth': True,  # take the sky to be SKY_DEPTH metres away
     'assume_focal': None,  # image widths; focal length of images whose camera is not known
+    'panoptic': False,  # tell objects apart: samples have ``segments`` too, see mt_training.data.segments
 }
 
 
@@ -73,6 +75,11 @@ class LabelledViews:
         low, high = self.options['scale']
         if not 0 < low <= high:
             raise MtError(f'scale [{low}, {high}] is no range of zooms above 0')
+        if self.options['panoptic'] and (table is None or 'panoptic' not in frames.provides):
+            raise MtError(
+                f'panoptic: true needs a set with segments; this one has {", ".join(frames.provides)} '
+                '(of mapillary with options: {panoptic: true})'
+            )
 
     def __len__(self):
         """Return the number of images."""
@@ -97,7 +104,7 @@ class LabelledViews:
             indices[1], samples[1] = self._near(rng, index, first)
         matrices = self._geometry(rng, samples)
         views = [self._view(rng, i, s, m) for i, s, m in zip(indices, samples, matrices, strict=True)]
-        out = {key: np.stack([view[key] for view in views]) for key in ('images', 'labels', 'cells', 'depth')}
+        out = {key: np.stack([view[key] for view in views]) for key in views[0]}
         same = indices[0] == indices[1]
         pair = self._points(rng, index, first, matrices) if same else (np.zeros((0, 2)),) * 2
         out['points'], out['points_valid'] = pad_points(rng, *pair)
@@ -144,7 +151,7 @@ class LabelledViews:
         return [first, first]
 
     def _view(self, rng, index, sample, matrix):
-        """Return one view: images [3,h,w], labels, depth, cells."""
+        """Return one view: images [3,h,w], labels, depth, cells and, of panoptic sets, segments."""
         image = warp_image(sample.image, matrix, self.size)
         strength = self.options['photometric']
         if strength:
@@ -167,12 +174,22 @@ class LabelledViews:
             depth = warp_depth(sample.depth, matrix, self.size) * np.float32(self.focal / view_focal)
         if self.options['sky_depth'] and self.sky is not None:
             depth[labels == self.sky] = SKY_DEPTH
-        return {
+        view = {
             'images': image.transpose(2, 0, 1),
             'labels': labels,
             'depth': depth,
             'cells': self._cells(index, sample, matrix),
         }
+        if self.options['panoptic']:
+            view['segments'] = self._segments(sample, matrix)
+        return view
+
+    def _segments(self, sample, matrix):
+        """Return the map of segments of a view, [h,w] int32."""
+        if sample.segment_ids is None or roll(matrix) > MAX_LABEL_ROLL:
+            return np.full(self.size[::-1], IGNORE, np.int32)
+        merged = merge_segments(sample.segment_ids, sample.segments, self.table)
+        return warp_labels(merged, matrix, self.size).astype(np.int32)
 
     def _cells(self, index, sample, matrix):
         """Return the keypoint cells of a view; ignored without a teacher and outside the image."""

@@ -17,6 +17,7 @@ from mt_training.data.datasets_file import Datasets
 from mt_training.data.frames import cached_frames
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
 from mt_training.data.registry_sets import build_set, build_validation
+from mt_training.data.segments import fill_segments
 from mt_training.data.teacher_keypoints import cache_path, label_frames, label_images, load_keypoints
 from mt_training.distributed import rank, share, world_size
 
@@ -273,7 +274,7 @@ class Batches(torch.utils.data.Dataset):
                 position += size
         batch = {'places': places}
         if dense:
-            batch['dense'] = {**stack(dense), 'sets': sets}
+            batch['dense'] = {**stack(fill_segments(dense)), 'sets': sets}
         return batch
 
     def draw(self, name, count, rows, rng, place, size):

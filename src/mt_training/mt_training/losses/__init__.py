@@ -14,7 +14,7 @@ A task that is not named keeps its loss of ``DEFAULTS``.
 import inspect
 
 from mt_perception.errors import MtError
-from mt_training.losses import depth, keypoints, places, segmentation
+from mt_training.losses import depth, keypoints, masks, places, segmentation
 from mt_training.losses.photometric import pair_photometric
 
 LOSSES = {
@@ -32,6 +32,7 @@ LOSSES = {
         'scale_invariant_log': depth.scale_invariant_log,
         'gradient': depth.gradient,
     },
+    'masks': {'hungarian': masks.hungarian},
     'photometric': {'photometric': pair_photometric},
     'keypoints': {'cell_cross_entropy': keypoints.cell_cross_entropy},
     'descriptors': {'dual_softmax': keypoints.dual_softmax},
@@ -43,6 +44,7 @@ LOSSES = {
 }
 DEFAULTS = {
     'segmentation': 'cross_entropy',
+    'masks': 'hungarian',
     'depth': 'log_l1',
     'keypoints': 'cell_cross_entropy',
     'descriptors': 'dual_softmax',

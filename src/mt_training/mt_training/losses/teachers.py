@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from mt_perception.errors import MtError
 from mt_training.losses.distillation import distillation_losses
@@ -50,7 +51,14 @@ class ScriptTeacher:
 
 
 class OnnxTeacher:
-    """An exported model with the model contract; runs image by image in ONNX Runtime."""
+    """
+    An exported model with the model contract; runs image by image in ONNX Runtime.
+
+    A model of one size gets the views resized to it, and its maps are of that size.
+
+    :param path: ONNX file.
+    :raises MtError: it is no ONNX model, or not one under the contract.
+    """
 
     def __init__(self, path):
         import onnxruntime
@@ -65,10 +73,20 @@ class OnnxTeacher:
         if [i.name for i in self.session.get_inputs()] != ['image']:
             raise MtError(f"the teacher {path} has not the one input 'image' of the model contract")
         self.names = [o.name for o in self.session.get_outputs()]
+        size = self.session.get_inputs()[0].shape[1:3]
+        self.size = tuple(size) if all(isinstance(v, int) for v in size) else None  # (height, width)
 
     def __call__(self, images, tasks):
         """Return ids, depth, points and descriptors, as :func:`distillation_losses` takes them."""
-        pixels = images.detach().round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = images.detach()
+        resized = self.size is not None and tuple(images.shape[-2:]) != self.size
+        if resized and 'keypoints' in tasks and 'keypoints' in self.names:
+            raise MtError(
+                f'the teacher knows keypoints at {self.size[1]}x{self.size[0]} only: train on such views'
+            )
+        if resized:
+            images = F.interpolate(images, size=self.size, mode='bilinear', antialias=True)
+        pixels = images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         found = [self.session.run(None, {'image': np.ascontiguousarray(p[None])}) for p in pixels]
         arrays = {
             name: torch.from_numpy(np.concatenate([f[i] for f in found])).to(images.device)

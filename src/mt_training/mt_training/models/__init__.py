@@ -10,16 +10,20 @@ float RGB in 0–255, H and W multiples of 32, and gives a dict of what was aske
 * keypoints, in one of two forms: ``keypoints`` [B,17,H/4,W/4], logits of the pixels of each 4×4 cell and
   "none here"; or ``keypoint_scores`` [B,1,h,w] in 0–1 with ``keypoint_offsets`` [B,2,h,w] (x, y) in pixels
   from the cell's centre. With either, ``descriptors`` [B,D,h,w], not normalised;
-* ``global_descriptor`` [B,G], unit length.
+* ``global_descriptor`` [B,G], unit length;
+* of networks that predict masks, ``query_classes`` and ``query_masks``, lists of [B,Q,C+1] and [B,Q,h,w]
+  logits.
 
 h and w are H and W divided by a stride that each map chooses for itself.
 """
 
+import importlib.util
 import inspect
 
 from mt_perception.errors import MtError
 from mt_training.models.fastsegnet import FastSegNet
 from mt_training.models.kp2dtiny import Kp2dTiny
+from mt_training.models.mask2former import Mask2Former
 from mt_training.models.mtan import Mtan
 from mt_training.models.mtnet import MtNet
 from mt_training.models.shapes import reshape
@@ -62,8 +66,28 @@ NETWORKS = {
         Kp2dTiny,
         {**_TINY_N, 'places': 'convap', 'upsampling': 'nearest', 'microcontroller': True},
     ),
+    'mask2former': (Mask2Former, {}),
+    'mask2former-light': (
+        Mask2Former,
+        {
+            'encoder': 'mobilenet_v2',
+            'width': 64,
+            'queries': 30,
+            'pixel_layers': 2,
+            'decoder_layers': 3,
+            'heads': 4,
+            'feedforward': 256,
+            'pixel_feedforward': 256,
+        },
+    ),
     'keypointformer': (Kp2dTiny, {**_TINY_S, 'transformer': True, 'attention': True}),
 }
+
+
+def available(architecture):
+    """Tell whether the library that an architecture needs, if any, is installed."""
+    library = NETWORKS[architecture][0].library
+    return library is None or importlib.util.find_spec(library) is not None
 
 
 def build_network(architecture, shapes=None, **model):

@@ -13,11 +13,14 @@ class Network(nn.Module):
     :ivar classes: number of segmentation classes, 0 without them.
     :ivar descriptor_dim: D, 0 without keypoints.
     :ivar global_dim: G, 0 without places.
+    :ivar queries: number of masks Q of a network that predicts masks, 0 otherwise.
+    :ivar library: a library that it needs and that may be missing, or None.
     :ivar fixed_size: whether one instance of the exported graph takes images of one size only.
     """
 
     tasks = TASKS
-    classes = descriptor_dim = global_dim = 0
+    classes = descriptor_dim = global_dim = queries = 0
+    library = None
     fixed_size = False
     frozen = 0  # leading parts of the encoder that do not learn
 
