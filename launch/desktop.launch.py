@@ -9,9 +9,15 @@ jetson.launch.py and replay.launch.py include this file with other defaults.
 
 import os
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -61,6 +67,12 @@ ARGUMENTS = [
         description='Configure and activate the lifecycle nodes.',
     ),
     DeclareLaunchArgument(
+        'required',
+        default_value='true',
+        choices=['true', 'false'],
+        description='A node that ends with an error ends the whole launch, with status 1.',
+    ),
+    DeclareLaunchArgument(
         'use_sim_time',
         default_value='false',
         choices=['true', 'false'],
@@ -86,6 +98,14 @@ ARGUMENTS = [
 def start_nodes(context):
     """Return the nodes, once the arguments are known."""
     value = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    for name in ('platform_params', 'params_file', 'model'):
+        if value[name] and not os.path.isfile(value[name]):
+            raise RuntimeError(f"{name} '{value[name]}' does not exist")
+    if value['rviz'] == 'true':  # an exception after the first node would leave that one running
+        try:
+            get_package_share_directory('rviz2')
+        except PackageNotFoundError:
+            raise RuntimeError('rviz:=true needs the package rviz2, which is not installed') from None
     image, transport = value['image'], {}
     if image.endswith('/compressed'):
         image, transport = image.removesuffix('/compressed'), {'image_transport': 'compressed'}
@@ -127,7 +147,15 @@ def start_nodes(context):
                 output='log',
             )
         )
+    if value['required'] == 'true':
+        nodes.insert(0, RegisterEventHandler(OnProcessExit(on_exit=end_with_failed_node)))
     return nodes
+
+
+def end_with_failed_node(event, context):
+    """End the launch with status 1 when a node has ended with an error."""
+    if event.returncode != 0 and not context.is_shutdown:
+        raise RuntimeError(f'{event.process_name} has ended with status {event.returncode}')
 
 
 def generate_launch_description():

@@ -55,6 +55,15 @@ ARGUMENTS = [
 ]
 
 
+def check_arguments(context):
+    """Say what is wrong before any node is started: an exception later would leave the others running."""
+    rate = LaunchConfiguration('rate').perform(context)
+    try:
+        float(rate)
+    except ValueError:
+        raise RuntimeError(f"rate must be a number, it is '{rate}'") from None
+
+
 def start_player(context):
     """Return the player, once the arguments are known."""
     names = ('sequence', 'frames', 'rate', 'loop', 'shutdown', 'use_sim_time', 'image', 'camera_info')
@@ -95,6 +104,7 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *ARGUMENTS,
+            OpaqueFunction(function=check_arguments),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(os.path.join(SHARE, 'launch', 'desktop.launch.py'))
             ),

@@ -6,6 +6,8 @@ import pytest
 pytest.importorskip('rclpy', reason='no ROS 2 here')
 
 from geometry_msgs.msg import TransformStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
@@ -257,6 +259,29 @@ def test_loss_reset_and_time_that_jumps(nodes, listener, diagnostics, offline):
     assert int(diagnostics.value('visual_odometry', 'frames dropped')) == 1
     alone.send(0.95, keypoints[2])
     assert listener.wait_for(lambda: 'older' not in diagnostics.sentence('visual_odometry'), WAIT_S)
+
+
+def test_a_pause_keeps_the_map(nodes, listener, diagnostics, offline):
+    """Deactivated and activated again, with the same calibration, the camera is found in the old map."""
+    process = nodes.start('visual_odometry', matcher='nearest', diagnostics_period=0.1)
+    alone = OdometryAlone(listener, diagnostics, process)
+    camera, keypoints = offline['sequence'].camera, offline['keypoints']
+    for number in range(20):
+        last = alone.send(number * 0.1, keypoints[number], camera if number == 0 else None)
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        name = 'visual_odometry/change_state'
+        assert listener.call(ChangeState, name, request, WAIT_S, process.check).success
+        wanted = transition == Transition.TRANSITION_ACTIVATE
+        for publisher in (alone.keypoints, alone.info):
+            assert listener.wait_for(
+                lambda p=publisher, w=wanted: (p.get_subscription_count() > 0) == w, WAIT_S, process.check
+            )
+    again = alone.send(2.0, keypoints[20], camera)
+    assert alone.ears.odometry[again].pose.covariance[0] < 1
+    moved = np.linalg.norm(alone.ears.pose(again)[:3, 3] - alone.ears.pose(last)[:3, 3])
+    assert 0 < moved < 2 and np.linalg.norm(alone.ears.pose(again)[:3, 3]) > moved
+    assert 'camera_info changed' not in process.log.read_text()
 
 
 def test_camera_mount_from_tf_static(nodes, listener, diagnostics, offline):

@@ -45,9 +45,9 @@ setup(
         'console_scripts': [
             'demo = mt_perception.demo.cli:main',
             'evaluate = mt_perception.evaluation.cli:main',
-            'perception = mt_perception.nodes.perception:main',
-            'sequence_player = mt_perception.nodes.sequence_player:main',
-            'visual_odometry = mt_perception.nodes.visual_odometry:main',
+            'perception = mt_perception.nodes.executables:perception',
+            'sequence_player = mt_perception.nodes.executables:sequence_player',
+            'visual_odometry = mt_perception.nodes.executables:visual_odometry',
         ],
     },
 )

@@ -36,6 +36,11 @@ class CameraInput:
             CameraInfo, topic, self._receive, input_qos('best_effort', 1)
         )
 
+    @property
+    def signature(self):
+        """What tells one calibration from another; None while no camera_info has arrived."""
+        return self._signature
+
     def destroy(self):
         """Unsubscribe."""
         self._node.destroy_subscription(self._subscription)

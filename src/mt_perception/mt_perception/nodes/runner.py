@@ -64,6 +64,8 @@ class StopSignal:
 
     def finish(self):
         """Say that the clean-up is over."""
+        for number in STOP_SIGNALS:  # ignored, or a second one would kill Python while it ends
+            signal.signal(number, signal.SIG_IGN)
         self._finished.set()
         signal.set_wakeup_fd(-1)
         self._writer.close()

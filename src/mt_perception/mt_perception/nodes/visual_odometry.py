@@ -148,7 +148,7 @@ class VisualOdometryNode(ManagedNode):
     def __init__(self, **arguments):
         self._matcher = None
         self._odometry = None
-        self._camera = None
+        self._camera = self._calibration = None
         self._worker = None
         self._keypoints = None
         self._transforms = None
@@ -264,7 +264,8 @@ class VisualOdometryNode(ManagedNode):
     def _on_camera(self):
         """Work on the frames that waited for the camera; a new calibration starts anew."""
         self.health.clear('camera')
-        if self._odometry is not None:
+        before, self._calibration = self._calibration, self._camera.signature
+        if self._odometry is not None and self._calibration != before:
             self.get_logger().warning('camera_info changed: odometry starts anew with the new calibration')
             with self._lock:
                 self._forget()
