@@ -19,6 +19,7 @@ COLCON = (
     'colcon-ros',
     'colcon-bash',
     'colcon-library-path',
+    'colcon-output',
     'colcon-recursive-crawl',
 )
 

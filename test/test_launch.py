@@ -106,7 +106,7 @@ def test_replay_runs_to_the_end(ros2, exact_model, domain):
 
 @pytest.mark.dds
 def test_wrong_model_is_said(ros2, tmp_path, domain):
-    """A model that is not one: perception says so in its sentence and ends; Ctrl-C ends the launch."""
+    """A model that is not one: perception says so in its sentence, and the launch ends with status 1."""
     (tmp_path / 'text.onnx').write_text('not a model')
     process = subprocess.Popen(
         [
@@ -129,6 +129,7 @@ def test_wrong_model_is_said(ros2, tmp_path, domain):
             process.send_signal(signal.SIGINT)
             process.wait(30)
     assert 'text.onnx' in said and 'Traceback' not in said, said
+    assert process.returncode == 1, said
 
 
 def test_imports_are_there():
