@@ -15,6 +15,7 @@ from mt_perception.errors import MtError
 from mt_training.data.class_map import normalise
 from mt_training.data.datasets_file import Datasets
 from mt_training.data.frames import cached_frames
+from mt_training.data.motion_depth import WithMotionDepth
 from mt_training.data.pairs import HomographyPairs, PlacePairs, RgbdPairs
 from mt_training.data.registry_sets import build_set, build_validation
 from mt_training.data.segments import fill_segments
@@ -92,6 +93,7 @@ class SetBuilder:
             'labelled_images',
             'images',
             'rgbd',
+            'drive',
             'rendered',
             'place_folders',
             'place_sequence',
@@ -165,6 +167,18 @@ class SetBuilder:
                 frame['keypoints'] = ((xy + 0.5) * ratio - 0.5, scores)
         gap = max(1, section['gap'] // section['frames'][2])
         return self._rgbd_pairs(frames, section, gap)
+
+    def _drive(self, section):
+        """Frames ``frames: [first, last, step]`` of a drive with poses; its motion gives their depth."""
+        root = self.data / section['root']
+        frames = cached_frames(
+            f'{section["root"]} by its motion',
+            lambda: WithMotionDepth(open_folder(root)),
+            range(*section['frames']),
+            self.cache,
+            section['width'],
+        )
+        return self._rgbd_pairs(frames, section, max(1, section['gap'] // section['frames'][2]))
 
     def _rendered(self, section):
         """Frames of the project's own rendered worlds, one group per seed."""
