@@ -40,7 +40,7 @@ def at(image, points):
 @pytest.fixture(autouse=True)
 def plain_light(monkeypatch):
     """Leave the light alone, so that views can be compared by value."""
-    monkeypatch.setattr('mt_training.data.pairs.photometric', lambda rng, image, **options: image)
+    monkeypatch.setattr('mt_training.data.pairs.photometric', lambda rng, image, *_, **__: image)
 
 
 @pytest.mark.parametrize('seed', range(4))

@@ -103,6 +103,7 @@ def test_every_parameter_learns_from_a_batch_with_all_labels(name, changes, monk
     expected |= {'place'} if 'global_descriptor' in module.net.tasks else set()
     if 'keypoints' in module.net.tasks:
         expected |= ({'keypoints'} if name.startswith('mtnet') else set(KP2D)) | {'descriptors'}
+    expected |= {'masks'} if name.startswith('mask2former') else set()
     assert set(losses) == expected
     sum(losses.values()).backward()
     idle = [n for n, p in module.net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
