@@ -110,7 +110,9 @@ def test_online_is_offline(nodes, listener, diagnostics, offline, street, tmp_pa
         CameraInfo, 'camera_info', lambda m, i: headers.setdefault(stamp_key(m.header.stamp), m.header)
     )
     diagnostics.wait_active(perception, odometry)
-    player = nodes.start('sequence_player', sequence=street, step='odometry', step_timeout=20.0)
+    player = nodes.start(  # perception, odometry and this test hear camera_info
+        'sequence_player', sequence=street, step='odometry', step_timeout=20.0, wait_for_info_subscribers=3
+    )
     assert listener.wait_for(lambda: not player.running, 240, player.check), 'the player must end by itself'
     assert player.wait() == 0
     keys = [stamp_key(stamp_from_seconds(stamp)) for stamp in offline['sequence'].stamps]

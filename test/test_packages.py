@@ -81,7 +81,7 @@ def test_every_executable_can_be_started(package):
         'mt_perception': {'demo', 'evaluate', 'perception', 'sequence_player', 'visual_odometry'},
         'mt_training': {
             *('benchmark', 'build_engine', 'convert_mapillary', 'distill', 'evaluate', 'export', 'package'),
-            *('predict', 'prune', 'pseudo_label', 'quantize', 'train'),
+            *('panoptic', 'predict', 'prune', 'pseudo_label', 'quantize', 'speed', 'train'),
         },
     }
     assert names == expected[package]
