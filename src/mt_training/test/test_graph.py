@@ -1,15 +1,17 @@
 """Rewriting of exported graphs keeps their numbers."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import nn
 
-from mt_training.graph import fuse_padding
-from mt_training.models.blocks import FoldedConv
+torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
+
+import onnx  # noqa: E402
+import onnxruntime  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+from mt_training.graph import fuse_padding  # noqa: E402
+from mt_training.models.blocks import FoldedConv  # noqa: E402
 
 
 class Padded(nn.Module):

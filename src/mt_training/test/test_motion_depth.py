@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip('torch', reason='needs ./mt build --training')
+pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
 
 from mt_perception.sequences import open_sequence
 from mt_training.data.motion_depth import WithMotionDepth, depth_from_motion, triangulate_flow
