@@ -262,6 +262,8 @@ def test_convap_averages_the_quarters_of_the_image():
     [
         ('mtnet', {}, 'mtnet-small'),
         ('mtnet-small', {'wdith': 3}, 'wdith'),
+        ('mtnet-small', {'encoder': 'vgg'}, 'mobilenet_v2, resnet50'),
+        ('mtnet-small', {'tasks': ['flow']}, 'segmentation, depth, keypoints, global_descriptor'),
         ('mtan', {'encoder': 'vgg'}, 'mobilenet_v3_large'),
         ('mtan', {'tasks': []}, 'segmentation, depth'),
         ('kp2dtiny-s', {'places': 'mean'}, 'netvlad'),

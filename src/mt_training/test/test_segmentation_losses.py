@@ -92,6 +92,14 @@ def test_lovasz_of_hard_predictions_is_one_minus_the_mean_iou():
     assert lovasz(logits, labels).item() == pytest.approx(1 - iou.item(), abs=1e-4)
 
 
+def test_lovasz_of_every_second_pixel_is_that_of_the_coarser_labels():
+    torch.manual_seed(3)
+    labels = torch.randint(0, 3, (2, 8, 12))
+    coarse = torch.randn(2, 3, 4, 6)
+    assert lovasz(coarse, labels, every=2) == lovasz(coarse, labels[:, 1::2, 1::2])
+    assert lovasz(coarse, labels, every=2) != lovasz(coarse, labels)
+
+
 def test_ohem_counts_the_hard_pixels_only():
     probabilities = [[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.2, 0.8]]
     logits, labels = logits_of(probabilities), torch.zeros(1, 1, 4, dtype=torch.long)

@@ -153,13 +153,18 @@ def play(args, system, recorder, sequence, with_odometry):
         'wait_for_subscribers': 2,
         'read_ahead': read_ahead(sequence),
     }
-    with tqdm(total=len(sequence), desc='reading ahead', unit='image') as bar:
+    phase = 'reading ahead'
+    with tqdm(total=len(sequence), desc=phase, unit='image') as bar:
 
         def watch():
+            nonlocal phase
             played = recorder.count('published_ns')
-            if played and not bar.n:
-                bar.set_description('playing')
-            bar.update(played - bar.n)
+            if played and phase == 'reading ahead':
+                phase = 'playing'
+                bar.reset()
+                bar.set_description(phase, refresh=False)
+            done = played or int(system.value('sequence_player', 'images read') or 0)
+            bar.update(done - bar.n)
             if played and with_odometry:
                 bar.set_postfix_str(
                     f'odometry {system.value("visual_odometry", "odometry") or "waits"}', refresh=False

@@ -12,7 +12,7 @@ from torch import nn
 
 from mt_perception.errors import MtError
 from mt_training.models.blocks import SelfAttention, conv_bn, log_depth, upsample
-from mt_training.models.network import TASKS, Network
+from mt_training.models.network import TASKS, Network, check_choices
 from mt_training.models.places import HEADS
 from mt_training.models.tiny_encoders import TinyEncoder
 
@@ -113,17 +113,13 @@ class Kp2dTiny(Network):
     ):
         """Make the network with random weights."""
         super().__init__()
-        for name, values, known in (
-            ('tasks', tasks, TASKS),
-            ('decoders', [decoders], ('dedicated', 'fused')),
-            ('places', [places], tuple(HEADS)),
-            ('upsampling', [upsampling], ('bilinear', 'nearest')),
-        ):
-            unknown = [v for v in values if v not in known]
-            if unknown or not values:
-                raise MtError(
-                    f"kp2dtiny: {name} '{unknown[0] if unknown else ''}' is not one of {', '.join(known)}"
-                )
+        check_choices(
+            'kp2dtiny',
+            tasks=(tasks, TASKS),
+            decoders=([decoders], ('dedicated', 'fused')),
+            places=([places], HEADS),
+            upsampling=([upsampling], ('bilinear', 'nearest')),
+        )
         places_fit = places == 'convap' or 'global_descriptor' not in tasks
         if microcontroller and (attention or transformer or upsampling != 'nearest' or not places_fit):
             raise MtError(

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mt_perception.errors import MtError
 from mt_training.models.blocks import (
     ChannelAttention,
     SpatialAttention,
@@ -21,8 +20,9 @@ from mt_training.models.blocks import (
 )
 from mt_training.models.mobilenet_v2 import MobileNetV2
 from mt_training.models.mobilenet_v3 import MobileNetV3
-from mt_training.models.network import Network
+from mt_training.models.network import Network, check_choices
 
+DENSE = ('segmentation', 'depth')
 ENCODERS = {
     'mobilenet_v2': MobileNetV2,
     'mobilenet_v3_small': lambda: MobileNetV3('small'),
@@ -119,7 +119,7 @@ class Mtan(Network):
     def __init__(
         self,
         classes=19,
-        tasks=('segmentation', 'depth'),
+        tasks=DENSE,
         encoder='mobilenet_v3_large',
         width=256,
         spatial=True,
@@ -130,17 +130,13 @@ class Mtan(Network):
     ):
         """Make the network with random weights."""
         super().__init__()
-        for name, values, known in (
-            ('encoder', [encoder], list(ENCODERS)),
-            ('tasks', tasks, ['segmentation', 'depth']),
-            ('upsampling', [upsampling], ['bilinear', 'nearest']),
-        ):
-            unknown = [v for v in values if v not in known]
-            if unknown or not values:
-                raise MtError(
-                    f"mtan: {name} '{unknown[0] if unknown else ''}' is not one of {', '.join(known)}"
-                )
-        self.tasks = tuple(t for t in ('segmentation', 'depth') if t in tasks)
+        check_choices(
+            'mtan',
+            encoder=([encoder], ENCODERS),
+            tasks=(tasks, DENSE),
+            upsampling=([upsampling], ('bilinear', 'nearest')),
+        )
+        self.tasks = tuple(t for t in DENSE if t in tasks)
         self.classes = classes if 'segmentation' in tasks else 0
         self.encoder = ENCODERS[encoder]()
         self.branches = nn.ModuleDict()
@@ -157,7 +153,7 @@ class Mtan(Network):
                 auxiliary and task == 'segmentation',
             )
 
-    def forward(self, image, tasks=('segmentation', 'depth')):
+    def forward(self, image, tasks=DENSE):
         """
         Run the network.
 

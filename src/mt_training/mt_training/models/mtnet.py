@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mt_perception.errors import MtError
 from mt_training.models.blocks import FoldedConv, GeM, conv_bn, log_depth, separable_conv, upsample
 from mt_training.models.mobilenet_v2 import MobileNetV2
-from mt_training.models.network import TASKS, Network
+from mt_training.models.network import TASKS, Network, check_choices
 from mt_training.models.places import whitened_projection
 from mt_training.models.resnet import ResNet50
 
@@ -56,6 +55,8 @@ class MtNet(Network):
     :param global_dim: G.
     :param encoder: 'mobilenet_v2' or 'resnet50'.
     :param expansion: of MobileNetV2's blocks, 6 in the published network.
+    :param tasks: which tasks it has heads for.
+    :raises MtError: an unknown encoder or task.
     """
 
     def __init__(
@@ -67,34 +68,43 @@ class MtNet(Network):
         global_dim=256,
         encoder='mobilenet_v2',
         expansion=6,
+        tasks=TASKS,
     ):
         """Make the network with random weights."""
         super().__init__()
-        self.classes, self.descriptor_dim, self.global_dim = classes, descriptor_dim, global_dim
-        if encoder not in ('mobilenet_v2', 'resnet50'):
-            raise MtError(f"encoder '{encoder}' is not one of mobilenet_v2, resnet50")
+        check_choices('mtnet', encoder=([encoder], ('mobilenet_v2', 'resnet50')), tasks=(tasks, TASKS))
+        self.tasks = tuple(task for task in TASKS if task in tasks)
+        self.classes = classes if 'segmentation' in tasks else 0
+        self.descriptor_dim = descriptor_dim if 'keypoints' in tasks else 0
+        self.global_dim = global_dim if 'global_descriptor' in tasks else 0
         self.encoder = ResNet50() if encoder == 'resnet50' else MobileNetV2(expansion)
         c2, c4, c8, c16, c32 = self.encoder.channels
         self.pyramid = FeaturePyramid((c4, c8, c16, c32), width)
-        self.segmentation = nn.Sequential(
-            separable_conv(width, width),
-            separable_conv(width, width),
-            nn.Dropout2d(0.1),
-            nn.Conv2d(width, classes, 1),
-        )
-        self.depth = nn.Sequential(
-            separable_conv(width, width), separable_conv(width, width // 2, 5), nn.Conv2d(width // 2, 1, 1)
-        )
-        fine = c2 * 4 + CELL * CELL + c4  # stride-2 features and gray pixels folded to stride 4
-        self.fine = FoldedConv(fine + width, keypoint_width)
-        self.keypoints = nn.Sequential(
-            conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, KEYPOINT_LOGITS, 1)
-        )
-        self.descriptors = nn.Sequential(
-            conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, descriptor_dim, 1)
-        )
-        self.pool16, self.pool32 = GeM(), GeM()
-        self.place = nn.Linear(c16 + c32, global_dim)
+        if 'segmentation' in tasks:
+            self.segmentation = nn.Sequential(
+                separable_conv(width, width),
+                separable_conv(width, width),
+                nn.Dropout2d(0.1),
+                nn.Conv2d(width, classes, 1),
+            )
+        if 'depth' in tasks:
+            self.depth = nn.Sequential(
+                separable_conv(width, width),
+                separable_conv(width, width // 2, 5),
+                nn.Conv2d(width // 2, 1, 1),
+            )
+        if 'keypoints' in tasks:
+            fine = c2 * 4 + CELL * CELL + c4  # stride-2 features and gray pixels folded to stride 4
+            self.fine = FoldedConv(fine + width, keypoint_width)
+            self.keypoints = nn.Sequential(
+                conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, KEYPOINT_LOGITS, 1)
+            )
+            self.descriptors = nn.Sequential(
+                conv_bn(keypoint_width, keypoint_width), nn.Conv2d(keypoint_width, descriptor_dim, 1)
+            )
+        if 'global_descriptor' in tasks:
+            self.pool16, self.pool32 = GeM(), GeM()
+            self.place = nn.Linear(c16 + c32, global_dim)
 
     def pooled(self, features):
         """Return the un-projected place features [B,C16 + C32] of the encoder's maps."""
@@ -104,7 +114,9 @@ class MtNet(Network):
         )
 
     def initialise_places(self, images):
-        """Start the place projection from the principal components of pooled features, whitened."""
+        """Start the place projection, if any, from the principal components of pooled features, whitened."""
+        if not self.global_dim:
+            return
         self.eval()
         with torch.no_grad():
             pooled = [self.pooled(self.encoder((image - 128.0) / 128.0)) for image in images]
@@ -116,17 +128,17 @@ class MtNet(Network):
         Run the network.
 
         :param image: [B,3,H,W] float RGB in 0–255; H and W multiples of 32.
-        :param tasks: which heads to run.
+        :param tasks: which heads to run, as far as it has them.
         :return: dict of ``segmentation`` [B,classes,H/4,W/4] logits, ``log_depth`` [B,1,H/4,W/4] of metres,
             ``keypoints`` [B,17,H/4,W/4] logits (16 pixels of the cell row by row, then "none"),
             ``descriptors`` [B,D,H/4,W/4] not normalised, ``global_descriptor`` [B,G] unit length.
         """
         image = (image - 128.0) / 128.0
         features = self.encoder(image)
-        out = {}
+        out, tasks = {}, set(tasks) & set(self.tasks)
         if 'global_descriptor' in tasks:
             out['global_descriptor'] = F.normalize(self.place(self.pooled(features)), dim=1)
-        if not {'segmentation', 'depth', 'keypoints'} & set(tasks):
+        if not tasks - {'global_descriptor'}:
             return out
         p4, _ = self.pyramid(features[1:])
         if 'segmentation' in tasks:

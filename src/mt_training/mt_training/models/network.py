@@ -2,7 +2,25 @@
 
 from torch import nn
 
+from mt_perception.errors import MtError
+
 TASKS = ('segmentation', 'depth', 'keypoints', 'global_descriptor')
+
+
+def check_choices(network, **choices):
+    """
+    Check what a network's parameters may be.
+
+    :param network: its name, for the message.
+    :param choices: parameter → (list of the values given, what they may be).
+    :raises MtError: a value that there is not, or none.
+    """
+    for name, (values, known) in choices.items():
+        unknown = [value for value in values if value not in known]
+        if unknown or not values:
+            raise MtError(
+                f"{network}: {name} '{unknown[0] if unknown else ''}' is not one of {', '.join(known)}"
+            )
 
 
 class Network(nn.Module):
