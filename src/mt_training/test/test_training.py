@@ -190,3 +190,32 @@ def test_the_command_line_runs_as_a_module(monkeypatch, capsys):
         runpy.run_module('mt_training.train', run_name='__main__')
     said = capsys.readouterr().out
     assert end.value.code == 0 and '--resume' not in said and '--config' in said
+
+
+@pytest.mark.parametrize('pose', ['known', 'network'])
+def test_depth_is_learned_from_motion_alone(pose, data, tmp_path):
+    """Frames of a hand-held camera, no depth: known poses, or a network that learns them beside."""
+    import yaml
+
+    config = load_config('mtnet_small')
+    config['model'].update(width=16, tasks=['depth'])
+    config.update(size=[64, 64], steps_per_epoch=2, epochs=1, validate_every=1, log_every=1, workers=0)
+    config['optimizer']['warmup'] = 1
+    config['ema_decay'] = None  # the last weights, so that two steps can be seen
+    config['losses'] = {'photometric': {'photometric': {'weight': 1.0, 'pose': pose}}}
+    config['loss_weights'] = {'photometric': 1.0}
+    config['schedule'] = [['kitchen']]
+    kitchen = {'root': 'kitchen', 'frames': [0, 6, 1], 'batch': 2, 'teacher_every': 0, 'gap': 2}
+    config['sets'] = {'kitchen': {**config['sets']['kitchen'], **kitchen}}
+    config['validation'] = {'kitchen': {'root': 'kitchen', 'frames': [0, 4, 2], 'size': [512, 384]}}
+    path = tmp_path / 'x.yaml'
+    path.write_text(yaml.safe_dump(config))
+    assert main(arguments(path, data, tmp_path / 'out')) == 0
+    rows = (tmp_path / 'out' / 'logs' / 'version_0' / 'metrics.csv').read_text().splitlines()
+    assert 'photometric' in rows[0] and 'val/abs_rel' in rows[0]
+    state = torch.load(tmp_path / 'out' / 'last.ckpt', map_location='cpu', weights_only=False)['state_dict']
+    own = {name.split('.')[0] for name in state}
+    assert ('pose' in own) == (pose == 'network')
+    assert all(torch.isfinite(value).all() for value in state.values())
+    loss = [float(row.split(',')[rows[0].split(',').index('photometric')] or 0) for row in rows[1:]]
+    assert loss[0] > 0, 'there are pixels that both views show'
