@@ -161,3 +161,19 @@ def test_files_that_are_no_teachers_get_one_sentence(name, tmp_path):
     (tmp_path / name).write_bytes(b'nothing of use')
     with pytest.raises(MtError, match=name):
         load_teacher(tmp_path / name)
+
+
+@pytest.mark.parametrize('kind', ['logits', 'ids'])
+def test_a_teacher_of_other_classes_is_one_sentence(kind):
+    def teach(images, tasks):
+        logits = torch.zeros(len(images), 19, 8, 8)
+        logits[:, 18] = 1
+        return {'segmentation': logits} if kind == 'logits' else {'segmentation_ids': logits.argmax(1)}
+
+    teachers = Teachers([{'model': 'city.ckpt', 'tasks': {'segmentation': 1.0}}], load=lambda path: teach)
+    out = {'segmentation': torch.zeros(2, 11, 8, 8)}
+    words = teachers.teach(torch.zeros(2, 3, 32, 32))
+    with pytest.raises(MtError, match=r'city\.ckpt tells 19 classes apart, this network 11'):
+        teachers.losses(out, words, (32, 32))
+    out['segmentation'] = torch.zeros(2, 19, 8, 8)
+    assert teachers.losses(out, words, (32, 32))['distill/segmentation'] >= 0

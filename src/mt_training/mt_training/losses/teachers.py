@@ -133,6 +133,23 @@ def load_teacher(path):
     raise MtError(f"the teacher {path} is none of .ckpt, .onnx, .ts, .pt: its ending is '{path.suffix}'")
 
 
+def check_classes(model, words, count, ignore_index=255):
+    """
+    Check that a teacher tells the student's classes apart.
+
+    :param model: the teacher's file. :param words: what it says. :param count: the student's classes.
+    :raises MtError: it has another number of them, or class ids beyond them.
+    """
+    logits, ids = words.get('segmentation'), words.get('segmentation_ids')
+    found = count
+    if logits is not None:
+        found = logits.shape[1]
+    elif ids is not None:
+        found = max(count, int(ids.masked_fill(ids == ignore_index, 0).max()) + 1)
+    if found != count:
+        raise MtError(f'the teacher {model} tells {found} classes apart, this network {count}')
+
+
 class Teachers:
     """
     The teachers of an experiment.
@@ -190,6 +207,8 @@ class Teachers:
         """
         total = {}
         for words, section in zip(taught, self.sections, strict=True):
+            if 'segmentation' in out:
+                check_classes(section['model'], words, out['segmentation'].shape[1])
             found = distillation_losses(out, words, size, section)
             for task, weight in section['tasks'].items():
                 if task not in found:
