@@ -34,14 +34,14 @@ class FeaturePyramid(nn.Module):
         self.smooth = nn.ModuleList([separable_conv(width, width) for _ in channels])
 
     def forward(self, features):
-        """Four maps (strides 4, 8, 16, 32) → (stride-4 map, stride-8 map), each [B,width,h,w]."""
+        """Four maps (strides 4, 8, 16, 32) → maps of strides 4, 8 and 16, each [B,width,h,w]."""
         x = self.laterals[3](features[3]) + self.context(features[3].mean(dim=(2, 3), keepdim=True))
         x = self.smooth[3](F.relu(x))
         out = []
         for level in (2, 1, 0):
             x = self.smooth[level](F.relu(self.laterals[level](features[level]) + upsample(x, 2)))
             out.append(x)
-        return out[2], out[1]
+        return out[::-1]
 
 
 class MtNet(Network):
@@ -56,6 +56,7 @@ class MtNet(Network):
     :param encoder: 'mobilenet_v2' or 'resnet50'.
     :param expansion: of MobileNetV2's blocks, 6 in the published network.
     :param tasks: which tasks it has heads for.
+    :param auxiliary: also classify the pyramid's stride-8 and stride-16 maps while training.
     :raises MtError: an unknown encoder or task.
     """
 
@@ -69,6 +70,7 @@ class MtNet(Network):
         encoder='mobilenet_v2',
         expansion=6,
         tasks=TASKS,
+        auxiliary=False,
     ):
         """Make the network with random weights."""
         super().__init__()
@@ -87,6 +89,8 @@ class MtNet(Network):
                 nn.Dropout2d(0.1),
                 nn.Conv2d(width, classes, 1),
             )
+        extra = 2 if auxiliary and 'segmentation' in tasks else 0
+        self.auxiliary = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in range(extra))
         if 'depth' in tasks:
             self.depth = nn.Sequential(
                 separable_conv(width, width),
@@ -131,7 +135,8 @@ class MtNet(Network):
         :param tasks: which heads to run, as far as it has them.
         :return: dict of ``segmentation`` [B,classes,H/4,W/4] logits, ``log_depth`` [B,1,H/4,W/4] of metres,
             ``keypoints`` [B,17,H/4,W/4] logits (16 pixels of the cell row by row, then "none"),
-            ``descriptors`` [B,D,H/4,W/4] not normalised, ``global_descriptor`` [B,G] unit length.
+            ``descriptors`` [B,D,H/4,W/4] not normalised, ``global_descriptor`` [B,G] unit length and,
+            training with auxiliary heads, ``auxiliary_segmentation``: logits at strides 8 and 16.
         """
         image = (image - 128.0) / 128.0
         features = self.encoder(image)
@@ -140,9 +145,13 @@ class MtNet(Network):
             out['global_descriptor'] = F.normalize(self.place(self.pooled(features)), dim=1)
         if not tasks - {'global_descriptor'}:
             return out
-        p4, _ = self.pyramid(features[1:])
+        p4, *coarser = self.pyramid(features[1:])
         if 'segmentation' in tasks:
             out['segmentation'] = self.segmentation(p4)
+            if self.training and len(self.auxiliary):
+                out['auxiliary_segmentation'] = [
+                    head(x) for head, x in zip(self.auxiliary, coarser, strict=True)
+                ]
         if 'depth' in tasks:
             out['log_depth'] = log_depth(self.depth(p4))
         if 'keypoints' in tasks:
