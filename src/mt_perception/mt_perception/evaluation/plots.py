@@ -166,8 +166,6 @@ def plot_overview(folder, results, path, run=''):
     :param path: PNG file.
     :param run: folder inside each sequence's with its files.
     """
-    from mt_perception.sequences.trajectory_io import read_tum
-
     columns = min(OVERVIEW_COLUMNS, len(results))
     rows = -(-len(results) // columns)
     figure = Figure(figsize=(3.4 * columns, 3.2 * rows), layout='constrained')
@@ -181,19 +179,7 @@ def plot_overview(folder, results, path, run=''):
             axes.set_axis_off()
             axes.text(0.5, 0.5, 'failed', ha='center', color=LOST, transform=axes.transAxes)
             continue
-        where = folder / name / run
-        stamps, poses = (
-            read_tum(where / 'trajectory.txt') if one['frames_tracked'] else ([], np.zeros((0, 4, 4)))
-        )
-        estimate = poses[:, :3, 3]
-        truth = None
-        if (where / 'ground_truth.txt').is_file():
-            truth_stamps, true_poses = read_tum(where / 'ground_truth.txt')
-            truth = true_poses[:, :3, 3]
-            if one['ate_rmse_sim3_m'] is not None:
-                pairs = trajectory.associate(stamps, truth_stamps)
-                motion = trajectory.umeyama(estimate[pairs[:, 0]], truth[pairs[:, 1]], with_scale=True)
-                estimate = trajectory.transform(poses, *motion)[:, :3, 3]
+        truth, estimate = _paths(folder / name / run, one)
         across, ahead = widest_axes(estimate if truth is None else truth)
         if truth is not None:
             axes.plot(truth[:, across], truth[:, ahead], color=TRUTH, lw=2.4, alpha=0.55)
@@ -201,3 +187,22 @@ def plot_overview(folder, results, path, run=''):
         axes.set_aspect('equal', adjustable='datalim')
         axes.grid(color=GRID)
     save(figure, path)
+
+
+def _paths(folder, metrics):
+    """Read back the true path [N,3], or None, and the estimated one [M,3], aligned where that goes."""
+    from mt_perception.sequences.trajectory_io import read_tum
+
+    stamps, poses = [], np.zeros((0, 4, 4))
+    if metrics['frames_tracked']:
+        stamps, poses = read_tum(folder / 'trajectory.txt')
+        poses = np.array(poses)
+    if not (folder / 'ground_truth.txt').is_file():
+        return None, poses[:, :3, 3]
+    truth_stamps, truth = read_tum(folder / 'ground_truth.txt')
+    truth = np.array(truth)[:, :3, 3]
+    if metrics['ate_rmse_sim3_m'] is not None:
+        pairs = trajectory.associate(stamps, truth_stamps)
+        motion = trajectory.umeyama(poses[pairs[:, 0], :3, 3], truth[pairs[:, 1]], with_scale=True)
+        poses = trajectory.transform(poses, *motion)
+    return truth, poses[:, :3, 3]
