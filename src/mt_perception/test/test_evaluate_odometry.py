@@ -95,6 +95,7 @@ def test_everything_is_written(tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'errors.png',
         'metrics.json',
+        'segments.png',
         'trajectory.png',
         'trajectory.txt',
     ]

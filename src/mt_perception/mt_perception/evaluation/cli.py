@@ -38,7 +38,7 @@ def _latency():
 def main(argv=None):
     """Run one evaluation; return 0, 1 after an error, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
-    return exit_status('evaluate', run, args, interrupted='interrupted, nothing was written')
+    return exit_status('evaluate', run, args, interrupted='interrupted; only what was finished is written')
 
 
 def run(args):

@@ -8,7 +8,6 @@ import numpy as np
 
 from mt_perception.errors import EvaluationError
 from mt_perception.evaluation import trajectory
-from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import print_table, write_json
 from mt_perception.features import FEATURES, create_features
 from mt_perception.matching import MATCHERS, create_matcher
@@ -28,13 +27,22 @@ TRUTH_KEYS = (
     'r_rel_deg_per_100m',
     'rpe_trans_m',
     'rpe_rot_deg',
+    'standing_drift_m',
+    'standing_drift_deg',
 )
 
 
 def add_arguments(parser):
     """Declare the command line."""
-    parser.add_argument('--sequence', required=True, help='folder, bag, video or rendered:SCENE[:SEED]')
-    parser.add_argument('--frames', default=None, help='part of the sequence, A:B (default: all)')
+    parser.add_argument(
+        '--sequence',
+        required=True,
+        nargs='+',
+        action='extend',
+        metavar='SEQUENCE',
+        help='folder, bag, video or rendered:SCENE[:SEED][:VARIANT…]; several of them, or a folder of such',
+    )
+    parser.add_argument('--frames', default=None, help='part of each sequence, A:B (default: all)')
     parser.add_argument('--features', default='model', choices=('model', *FEATURES))
     parser.add_argument(
         '--model', type=Path, default=None, help='perception model (default: the one shipped)'
@@ -57,6 +65,25 @@ def add_arguments(parser):
         type=Path,
         default=None,
         help='parameters of the visual_odometry node, the same YAML file',
+    )
+    parser.add_argument(
+        '--segment-lengths',
+        nargs='+',
+        metavar='METRES',
+        default=None,
+        help="lengths of the sub-paths of t_rel and r_rel (default: KITTI's 100 … 800); auto: eighths of a "
+        'path shorter than 100 m',
+    )
+    parser.add_argument(
+        '--repeat', type=int, default=1, metavar='N', help='runs of each; medians and spread are written'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        metavar='N',
+        help='sequences at a time, each in a process of its own (default: 1, 0: one per core); they share '
+        'the cores, so that times are longer',
     )
     parser.add_argument(
         '--output', type=Path, default=Path('out/odometry'), help='folder (default: out/odometry)'
@@ -85,40 +112,10 @@ class Run:
 
 
 def run(args):
-    """
-    Run the pipeline, write ``metrics.json``, ``trajectory.txt`` (TUM) and pictures, print a table.
+    """Evaluate the sequences that the command line names; see :mod:`mt_perception.evaluation.batch`."""
+    from mt_perception.evaluation import batch
 
-    :return: exit status.
-    :raises MtError: input that cannot be used.
-    """
-    from mt_perception.sequences import open_sequence
-
-    matcher_name = args.matcher or ('lightglue' if args.features == 'model' else 'nearest')
-    if args.features != 'model' and (args.model is not None or matcher_name == 'lightglue'):
-        raise EvaluationError(
-            f'--features {args.features} goes with --matcher nearest and without --model: '
-            'LightGlue is trained for the descriptors of the network'
-        )
-    parameters = read_parameters(args.params_file) if args.params_file else OdometryParameters()
-    sequence = open_sequence(args.sequence, frames=args.frames)
-    if sequence.camera is None:
-        raise EvaluationError(f"sequence '{args.sequence}' has no camera calibration, which odometry needs")
-    features = make_features(args)
-    matcher = make_matcher(matcher_name, args)
-    output = make_folder(args.output)
-    outcome = follow(sequence, features, matcher, parameters)
-    metrics, aligned = score(sequence, outcome)
-    metrics = {
-        'sequence': sequence.name,
-        'features': args.features,
-        'model': features.metadata.model_id if args.features == 'model' else None,
-        'matcher': matcher_name,
-        **metrics,
-        'machine': describe_machine(),
-    }
-    write(output, metrics, outcome, aligned)
-    print_results(metrics, output)
-    return 0
+    batch.run(args)
 
 
 def read_parameters(path):
@@ -154,20 +151,19 @@ def read_parameters(path):
 
 
 def make_features(args):
-    """Return what turns an image into keypoints."""
-    if args.max_keypoints is not None and args.max_keypoints < 1:
-        raise EvaluationError(f'--max-keypoints must be positive, it is {args.max_keypoints}')
+    """Return what turns an image into keypoints; ``args`` are the settings of :mod:`batch`."""
     if args.features != 'model':
         return create_features(args.features, args.max_keypoints or CLASSICAL_KEYPOINTS)
     from mt_perception.perception import PerceptionPipeline
 
-    return PerceptionPipeline(args.model, args.engine, max_keypoints=args.max_keypoints or MODEL_KEYPOINTS)
+    most = args.max_keypoints or MODEL_KEYPOINTS
+    return PerceptionPipeline(args.model, args.engine, max_keypoints=most, threads=args.threads)
 
 
 def make_matcher(name, args):
     """Return the matcher called ``name``."""
     if name == 'lightglue':
-        return create_matcher(name, args.matcher_model, engine=args.engine)
+        return create_matcher(name, args.matcher_model, engine=args.engine, threads=args.threads)
     return create_matcher(name)
 
 
@@ -180,7 +176,7 @@ def make_folder(path):
     return path
 
 
-def follow(sequence, features, matcher, parameters=None, progress=True):
+def follow(sequence, features, matcher, parameters=None, progress=True, report=None):
     """
     Run features and odometry over a sequence, as the nodes do on its images.
 
@@ -189,6 +185,7 @@ def follow(sequence, features, matcher, parameters=None, progress=True):
     :param matcher: :class:`Matcher`.
     :param parameters: :class:`OdometryParameters`.
     :param progress: show a bar on stderr.
+    :param report: called with (frames done, frames) after each frame.
     :return: :class:`Run`.
     """
     from tqdm import tqdm
@@ -209,6 +206,8 @@ def follow(sequence, features, matcher, parameters=None, progress=True):
                 stage_ms.setdefault(name, []).append(value)
             bar.set_postfix_str(f'{result.state.value}, {result.n_inliers} inliers', refresh=False)
             bar.update()
+            if report is not None:
+                report(len(results), len(sequence))
     path = odometry.trajectory()
     return Run(
         results,
@@ -220,24 +219,29 @@ def follow(sequence, features, matcher, parameters=None, progress=True):
     )
 
 
-def score(sequence, outcome):
+def score(sequence, outcome, lengths=trajectory.KITTI_LENGTHS_M):
     """
     Compute the metrics of a run.
 
     Trajectory errors are of the frames that were tracked, after the corrections of their keyframes;
-    ``frames_tracked`` says how many those are. What has no ground truth is None.
+    ``frames_tracked`` says how many those are. What has no ground truth is None. ``lost_spans`` are the
+    [first, last] frames between which there was no pose, once there had been one. ``standing_drift_*`` is how
+    far the pose moved, as given at each frame, while the camera stood.
 
-    :return: (metrics, (stamps, truth, aligned estimate) of the frames scored, or None).
+    :param lengths: of KITTI's sub-paths in metres; 'auto': eighths of a path too short for the benchmark's.
+    :return: (metrics, :class:`Scored` or None).
     """
     states = [result.state for result in outcome.results]
     metrics = {
         'frames': len(sequence),
         'frames_tracked': int(outcome.tracked.sum()),
         'frames_lost': sum(state == OdometryState.LOST for state in states),
+        'lost_spans': lost_spans(states),
         'keyframes': sum(result.is_keyframe for result in outcome.results),
         'map_segments': outcome.results[-1].segment + 1 if outcome.results else 0,
         'metric': bool(outcome.results and outcome.results[-1].metric),
         **dict.fromkeys(TRUTH_KEYS),
+        'segment_lengths_m': None if lengths == 'auto' else list(lengths),
         'fps': 1e3 / float(np.mean(outcome.total_ms)) if outcome.total_ms else None,
         'stage_ms': {
             name: {f'p{p}': float(np.percentile(values, p)) for p in PERCENTILES}
@@ -248,32 +252,87 @@ def score(sequence, outcome):
     scored = None
     if sequence.poses is not None and any(pose is not None for pose in sequence.poses):
         try:
-            scored = compare(sequence, outcome, metrics)
+            scored = compare(sequence, outcome, metrics, lengths)
         except EvaluationError as error:
             metrics['note'] = str(error)
+        drift(sequence, outcome, metrics)
     return metrics, scored
 
 
-def compare(sequence, outcome, metrics):
-    """Fill in the metrics that need ground truth; return (stamps, truth, aligned estimate)."""
+def lost_spans(states):
+    """Return [first, last] of the frames without a pose, after the first that had one."""
+    without = [state != OdometryState.TRACKING for state in states]
+    start = without.index(False) if False in without else len(states)
+    without[:start] = [False] * start
+    edges = np.flatnonzero(np.diff(np.r_[0, np.array(without, int), 0]))
+    return [[int(first), int(after) - 1] for first, after in edges.reshape(-1, 2)]
+
+
+@dataclass
+class Scored:
+    """
+    The frames of a run that have a ground truth.
+
+    :param stamps: [N] seconds.
+    :param truth: [N,4,4].
+    :param aligned: [N,4,4] estimate after Sim(3) alignment.
+    :param lengths: metres of the sub-paths that t_rel is of.
+    """
+
+    stamps: np.ndarray
+    truth: np.ndarray
+    aligned: np.ndarray
+    lengths: tuple
+
+
+def compare(sequence, outcome, metrics, lengths=trajectory.KITTI_LENGTHS_M):
+    """Fill in the metrics that need ground truth; return the :class:`Scored`."""
     known = np.array([i for i, pose in enumerate(sequence.poses) if pose is not None])
     stamps, poses = outcome.stamps[outcome.tracked], outcome.poses[outcome.tracked]
     pairs = trajectory.associate(stamps, np.asarray(sequence.stamps)[known])
     truth = np.array([sequence.poses[known[i]] for i in pairs[:, 1]], np.float64).reshape(-1, 4, 4)
     metrics['path_length_m'] = trajectory.path_length(np.array([sequence.poses[i] for i in known]))
-    values, aligned = trajectory.evaluate(truth, poses[pairs[:, 0]])
-    metrics.update({key: values[key] for key in TRUTH_KEYS if key != 'path_length_m'})
-    return stamps[pairs[:, 0]], truth, aligned
+    if lengths == 'auto':
+        lengths = trajectory.short_lengths(metrics['path_length_m'])
+        metrics['segment_lengths_m'] = list(lengths)
+    values, aligned = trajectory.evaluate(truth, poses[pairs[:, 0]], lengths)
+    metrics.update({key: values[key] for key in TRUTH_KEYS if key in values and key != 'path_length_m'})
+    return Scored(stamps[pairs[:, 0]], truth, aligned, tuple(lengths))
 
 
-def write(output, metrics, outcome, scored):
-    """Write all files; ``metrics.json`` comes last, so that it never stands beside older pictures."""
-    from mt_perception.evaluation.plots import plot_errors, plot_trajectory
+def drift(sequence, outcome, metrics):
+    """
+    Fill in how far the pose moved while the camera stood.
+
+    In metres of the ground truth where the scale could be found, else in those of the estimate.
+    """
+    if len(outcome.results) != len(sequence) or any(pose is None for pose in sequence.poses):
+        return
+    poses = np.array([result.pose for result in outcome.results], np.float64)
+    poses[:, :3, 3] /= metrics['scale_ratio'] or 1.0
+    metrics['standing_drift_m'], metrics['standing_drift_deg'] = trajectory.standing_drift(
+        sequence.stamps, sequence.poses, poses
+    )
+
+
+def write(output, metrics, outcome, scored, sequence=None):
+    """
+    Write all files; ``metrics.json`` comes last, so that it never stands beside older pictures.
+
+    :param sequence: whose ground truth is written beside the trajectory, for other evaluators.
+    """
+    from mt_perception.evaluation.plots import plot_errors, plot_segments, plot_trajectory
     from mt_perception.sequences.trajectory_io import write_tum
 
     write_tum(output / 'trajectory.txt', outcome.stamps[outcome.tracked], outcome.poses[outcome.tracked])
+    if sequence is not None and sequence.poses is not None:
+        known = [i for i, pose in enumerate(sequence.poses) if pose is not None]
+        truth = np.array([sequence.poses[i] for i in known], np.float64).reshape(-1, 4, 4)
+        write_tum(output / 'ground_truth.txt', np.asarray(sequence.stamps)[known], truth)
     plot_trajectory(metrics, outcome, scored, output / 'trajectory.png')
-    plot_errors(outcome, scored, output / 'errors.png')
+    plot_errors(outcome, scored, output / 'errors.png', metrics['scale_ratio'])
+    if scored is not None:
+        plot_segments(scored, output / 'segments.png')
     write_json(output / 'metrics.json', metrics)
 
 
@@ -286,6 +345,7 @@ def print_results(metrics, output):
 
     rows = [
         ('frames tracked', f'{metrics["frames_tracked"]} of {metrics["frames"]}'),
+        ('lost between frames', ', '.join(f'{a}–{b}' for a, b in metrics['lost_spans'] or ()) or 'never'),
         ('keyframes', str(metrics['keyframes'])),
         ('map segments', str(metrics['map_segments'])),
         ('path length', text('path_length_m', 2, ' m')),
@@ -297,6 +357,14 @@ def print_results(metrics, output):
         ('RPE per frame', f'{text("rpe_trans_m", 4, " m")}, {text("rpe_rot_deg", 3, "°")}'),
         ('frames per second', text('fps', 1)),
     ]
+    if metrics['standing_drift_m'] is not None:
+        drifted = f'{text("standing_drift_m", 4, " m")}, {text("standing_drift_deg", 3, "°")}'
+        rows.insert(-1, ('drift while standing', drifted))
+    spread = metrics.get('spread', {}).get('ate_rmse_sim3_m')
+    if spread is not None:
+        rows.append(('ATE RMSE, Sim(3), of the runs', f'{spread[0]:.3f} to {spread[1]:.3f} m'))
+    if metrics.get('repeat'):
+        rows.append(('runs', f'{metrics["repeat"]}; the numbers are their medians'))
     print_table(rows, (f'{metrics["sequence"]}, {metrics["features"]} + {metrics["matcher"]}', ''))
     print()
     stages = [
@@ -306,4 +374,4 @@ def print_results(metrics, output):
     print_table(stages, ('ms', *(f'p{p}' for p in PERCENTILES)))
     if metrics['note']:
         print(f'no trajectory errors: {metrics["note"]}')
-    print(f'written: {output / "metrics.json"}, trajectory.txt, trajectory.png, errors.png')
+    print(f'written: in {output}: metrics.json, trajectory.txt and pictures')

@@ -5,12 +5,17 @@ Pure numpy. Poses are [N,4,4] camera-to-world. The definitions are the field's o
 evo and the TUM benchmark (Sturm et al. 2012), relative errors as in the KITTI odometry devkit.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mt_perception.errors import EvaluationError
 
 KITTI_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 KITTI_STEP_FRAMES = 10
+HARDLY_MOVED = 0.1  # of the median motion: below it a ratio of motions says nothing
+STANDING_S = 2.0
+STILL_M, STILL_RAD = 1e-6, 1e-6  # between two frames
 
 
 def associate(stamps, other_stamps, max_difference=0.01):
@@ -125,39 +130,138 @@ def relative_errors(reference, estimate, delta=1):
     return np.linalg.norm(error[:, :3, 3], axis=1), rotation_angles(error[:, :3, :3])
 
 
-def kitti_errors(reference, estimate, lengths=KITTI_LENGTHS_M, step=KITTI_STEP_FRAMES):
+@dataclass(frozen=True)
+class Segments:
     """
-    KITTI odometry's relative errors over all sub-paths of the given lengths.
+    Relative errors of K sub-paths.
+
+    :param first: [K] index of the frame at which a sub-path starts.
+    :param last: [K] and ends.
+    :param length: [K] nominal length in metres.
+    :param translation: [K] error of the end's position over the length (0.01 = 1 %).
+    :param rotation: [K] error of its attitude in radians per metre.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    length: np.ndarray
+    translation: np.ndarray
+    rotation: np.ndarray
+
+    def __len__(self):
+        """Return the number of sub-paths."""
+        return len(self.first)
+
+
+def travelled(poses):
+    """Distance along the path up to each pose, [N] metres."""
+    steps = np.linalg.norm(np.diff(np.asarray(poses, np.float64)[:, :3, 3], axis=0), axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def kitti_segments(reference, estimate, lengths=KITTI_LENGTHS_M, step=KITTI_STEP_FRAMES):
+    """
+    KITTI odometry's relative errors of all sub-paths of the given lengths.
 
     A sub-path starts at every ``step``-th frame and ends at the first frame whose travelled distance along
     the reference is larger by the length; starts without such an end do not count.
 
     :param reference: [N,4,4] ground truth.
     :param estimate: [N,4,4] poses of the same frames, in the same scale.
-    :return: (t_rel in percent, r_rel in degrees per 100 m) averaged over all sub-paths, or (None, None) when
-        the sequence is too short for any.
+    :param lengths: metres; those of the benchmark, or shorter ones for a short drive.
+    :return: :class:`Segments`, in order of their start.
     """
     reference, estimate = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
-    steps = np.linalg.norm(np.diff(reference[:, :3, 3], axis=0), axis=1)
-    distance = np.concatenate([[0.0], np.cumsum(steps)])
+    distance = travelled(reference)
     pairs = []
     for first in range(0, len(reference), step):
         for length in lengths:
             last = int(np.searchsorted(distance, distance[first] + length, side='right'))
             if last < len(reference):
                 pairs.append((first, last, length))
-    if not pairs:
-        return None, None
-    first, last, length = np.array(pairs).T
+    first, last, length = np.array(pairs, np.float64).reshape(-1, 3).T
+    first, last = first.astype(int), last.astype(int)
     true = inverse(reference[first]) @ reference[last]
     seen = inverse(estimate[first]) @ estimate[last]
     error = inverse(seen) @ true
     translation = np.linalg.norm(error[:, :3, 3], axis=1) / length
-    rotation = rotation_angles(error[:, :3, :3]) / length
-    return float(translation.mean() * 100), float(np.degrees(rotation.mean()) * 100)
+    return Segments(first, last, length, translation, rotation_angles(error[:, :3, :3]) / length)
 
 
-def evaluate(reference, estimate):
+def kitti_errors(reference, estimate, lengths=KITTI_LENGTHS_M, step=KITTI_STEP_FRAMES):
+    """
+    Average :func:`kitti_segments` over all sub-paths.
+
+    :return: (t_rel in percent, r_rel in degrees per 100 m), or (None, None) when the sequence is too short
+        for any sub-path.
+    """
+    segments = kitti_segments(reference, estimate, lengths, step)
+    if len(segments) == 0:
+        return None, None
+    return float(segments.translation.mean() * 100), float(np.degrees(segments.rotation.mean()) * 100)
+
+
+def short_lengths(path_m):
+    """Return lengths of sub-paths for a path of any length: KITTI's where they fit, else eighths of it."""
+    if path_m > KITTI_LENGTHS_M[0]:
+        return KITTI_LENGTHS_M
+    return tuple(float(f'{path_m * i / 8:.2g}') for i in range(1, 8)) if path_m > 0 else ()
+
+
+def local_scale(reference, estimate, window):
+    """
+    Size of the estimated motion over that of the true one, around every frame.
+
+    :param reference: [N,4,4] ground truth.
+    :param estimate: [N,4,4] poses of the same frames.
+    :param window: frames over which the motion is taken.
+    :return: [N], NaN where there is hardly any true motion.
+    """
+    truth, seen = np.asarray(reference)[:, :3, 3], np.asarray(estimate)[:, :3, 3]
+    index = np.arange(len(truth))
+    before = np.maximum(index - window // 2, 0)
+    after = np.minimum(index + window - window // 2, len(truth) - 1)
+    true = np.linalg.norm(truth[after] - truth[before], axis=1)
+    moved = true > HARDLY_MOVED * max(np.median(true), 1e-9) if len(true) else np.zeros(0, bool)
+    scale = np.full(len(truth), np.nan)
+    scale[moved] = np.linalg.norm(seen[after] - seen[before], axis=1)[moved] / true[moved]
+    return scale
+
+
+def standing_spans(stamps, reference, least_s=STANDING_S):
+    """
+    Find where the camera stands still according to the ground truth.
+
+    :return: list of (first, last) frame, inclusive, that are at least ``least_s`` seconds apart.
+    """
+    translation, rotation = relative_errors(np.tile(np.eye(4), (len(reference), 1, 1)), reference)
+    still = (translation < STILL_M) & (rotation < STILL_RAD)
+    edges = np.flatnonzero(np.diff(np.r_[0, still.astype(int), 0]))
+    spans = [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    return [(a, b) for a, b in spans if stamps[b] - stamps[a] >= least_s]
+
+
+def standing_drift(stamps, reference, estimate):
+    """
+    How far the estimate moves while the camera stands.
+
+    :param stamps: [N] seconds.
+    :param estimate: [N,4,4] in metres.
+    :return: (metres, degrees), the largest distance from the pose at which it came to stand; (None, None)
+        when it never stands for two seconds.
+    """
+    spans = standing_spans(stamps, reference)
+    if not spans:
+        return None, None
+    metres, radians = [], []
+    for first, last in spans:
+        moved = inverse(estimate[first : first + 1]) @ estimate[first : last + 1]
+        metres.append(np.linalg.norm(moved[:, :3, 3], axis=1).max())
+        radians.append(rotation_angles(moved[:, :3, :3]).max())
+    return float(max(metres)), float(np.degrees(max(radians)))
+
+
+def evaluate(reference, estimate, lengths=KITTI_LENGTHS_M):
     """
     Compute every metric of one trajectory under the keys of ``metrics.json``.
 
@@ -169,6 +273,7 @@ def evaluate(reference, estimate):
 
     :param reference: [N,4,4] ground truth.
     :param estimate: [N,4,4] estimated poses of the same frames.
+    :param lengths: of KITTI's sub-paths in metres.
     :return: (dict of metrics, the estimate after Sim(3) alignment [N,4,4]).
     :raises EvaluationError: the trajectories cannot be aligned.
     """
@@ -178,7 +283,7 @@ def evaluate(reference, estimate):
     similarity = umeyama(positions, truth, with_scale=True)
     aligned = transform(estimate, *similarity)
     translation, rotation = relative_errors(reference, aligned)
-    t_rel, r_rel = kitti_errors(reference, aligned)
+    t_rel, r_rel = kitti_errors(reference, aligned, lengths)
     metrics = {
         'path_length_m': path_length(reference),
         'ate_rmse_m': rmse(position_errors(reference, rigid)),

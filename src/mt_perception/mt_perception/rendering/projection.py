@@ -40,18 +40,18 @@ class Projection:
     steep: np.ndarray
 
 
-def project(scene, camera, rotation, centre, time, opaque):
+def project(scene, camera, rotation, centre, opaque):
     """
     Find what a camera sees.
 
+    :param scene: :class:`mt_perception.rendering.scene.Scene`, as it is at that time.
     :param rotation: [3,3] camera to world.
     :param centre: [3] of the camera in the world.
-    :param time: seconds, for moving objects.
     :param opaque: function of a surface index that says whether it hides what is behind it.
     :return: :class:`Projection`, without surfaces that are hidden behind large ones.
     """
     width, height, k = camera.width, camera.height, camera.matrix
-    origin = (scene.origins_at(time) - centre) @ rotation
+    origin = (scene.origin - centre) @ rotation
     axis_u, axis_v = scene.axis_u @ rotation, scene.axis_v @ rotation
     corners = (
         origin[:, None] + scene.corners[..., :1] * axis_u[:, None] + scene.corners[..., 1:] * axis_v[:, None]

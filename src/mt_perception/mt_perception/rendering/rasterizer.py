@@ -29,7 +29,30 @@ LEVEL_BIAS = -0.25  # octaves towards the sharper level
 WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
+@dataclass
+class View:
+    """
+    What a camera sees.
+
+    :param image: [H,W,3] uint8 RGB.
+    :param depth: [H,W] float32 metres along Z, NaN in the sky.
+    :param labels: [H,W] uint8 class ids.
+    :param moving: [H,W] bool: shows something that moves by itself; None in a scene without such things.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+    moving: np.ndarray | None
+
+
 def render(scene, camera, pose, time=0.0):
+    """Render one view like :func:`render_view`; return its image, depth and labels."""
+    view = render_view(scene, camera, pose, time)
+    return view.image, view.depth, view.labels
+
+
+def render_view(scene, camera, pose, time=0.0):
     """
     Render one view.
 
@@ -37,17 +60,17 @@ def render(scene, camera, pose, time=0.0):
     :param camera: :class:`mt_perception.camera.Camera`; its distortion is not applied.
     :param pose: [4,4] camera-to-world, optical frame (x right, y down, z forward), metres.
     :param time: seconds since the start, for objects that move.
-    :return: image [H,W,3] uint8 RGB, depth [H,W] float32 metres along Z with NaN in the sky,
-        labels [H,W] uint8 class ids.
+    :return: :class:`View`.
     """
     rotation, centre = np.asarray(pose)[:3, :3], np.asarray(pose)[:3, 3]
-    target = _Target(camera.width, camera.height, _sky(scene.sky, camera, rotation))
+    sky = _sky(scene.sky, camera, rotation)
+    target = _Target(camera.width, camera.height, sky, bool(scene.movers))
+    scene = scene.at(time, centre)
 
     def opaque(index):
         return scene.label[index] != NO_LABEL and not scene.texture_of(index).has_alpha
 
-    view = project(scene, camera, rotation, centre, time, opaque)
-    target.draw_all(scene, view)
+    target.draw_all(scene, project(scene, camera, rotation, centre, opaque))
     return target.finish(scene)
 
 
@@ -102,6 +125,7 @@ class _Surface:
         when one level does not do.
     :param strips: see :func:`_strips`, where one level does not do.
     :param sideways: the strips stand side by side.
+    :param moves: it belongs to something that moves by itself.
     """
 
     texture: object
@@ -116,6 +140,7 @@ class _Surface:
     at_centre: tuple | None
     strips: list | None
     sideways: bool
+    moves: bool
 
     def inverse_depth(self, width, height):
         """Return [h,w] float32 inverse depth in the box."""
@@ -159,13 +184,14 @@ def _grid(width, height):
 
 
 class _Target:
-    """Colour, inverse depth and class buffers of one view."""
+    """Colour, inverse depth and class buffers of one view, and one of what moves where something does."""
 
-    def __init__(self, width, height, background):
+    def __init__(self, width, height, background, with_movers):
         self.width, self.height = width, height
         self.image = background
         self.inverse_depth = np.zeros((height, width), np.float32)
         self.labels = np.zeros((height, width), np.uint8)
+        self.moving = np.zeros((height, width), np.uint8) if with_movers else None
 
     def draw_all(self, scene, view):
         """Draw the surfaces of a view in its order."""
@@ -209,6 +235,8 @@ class _Target:
             solid = coverage > 0.5
             cv2.copyTo(inverse_depth, solid.view(np.uint8), buffer)
             np.copyto(self.labels[window], np.uint8(label), where=solid)
+            if self.moving is not None:
+                np.copyto(self.moving[window], np.uint8(surface.moves), where=solid)
 
     def _fill(self, surface):
         """Fill a surface of a few pixels with its mean colour, if its centre is visible."""
@@ -231,15 +259,19 @@ class _Target:
         if surface.flat:
             cv2.fillConvexPoly(self.labels, points, surface.label, cv2.LINE_8, 4)
             cv2.fillConvexPoly(self.inverse_depth, points, at_centre, cv2.LINE_8, 4)
+            if self.moving is not None:
+                cv2.fillConvexPoly(self.moving, points, int(surface.moves), cv2.LINE_8, 4)
             return
         solid = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillConvexPoly(solid, points - np.array((16 * x0, 16 * y0), np.int32), 255, cv2.LINE_8, 4)
         window = (slice(y0, y1), slice(x0, x1))
         cv2.copyTo(surface.inverse_depth(x1 - x0, y1 - y0), solid, self.inverse_depth[window])
         np.copyto(self.labels[window], np.uint8(surface.label), where=solid.view(bool))
+        if self.moving is not None:
+            np.copyto(self.moving[window], np.uint8(surface.moves), where=solid.view(bool))
 
     def finish(self, scene):
-        """Return image, depth and labels."""
+        """Return the :class:`View`."""
         nothing = self.inverse_depth == 0
         with np.errstate(divide='ignore'):
             depth = 1 / self.inverse_depth
@@ -253,7 +285,8 @@ class _Target:
         depth[nothing] = np.nan
         if scene.sky is None:
             self.labels[nothing] = UNKNOWN_CLASS
-        return self.image, depth, self.labels
+        moving = None if self.moving is None else self.moving.view(bool)
+        return View(self.image, depth, self.labels, moving)
 
 
 def _prepare(scene, view):
@@ -280,7 +313,7 @@ def _prepare(scene, view):
     uneven = np.flatnonzero(~even & ~np.array(tiny))
     sideways, strips = _strips(matrices[uneven], view.inverse[uneven, 2], view.box[uneven], shapes[uneven])
     strips, sideways = dict(zip(uneven.tolist(), strips)), dict(zip(uneven.tolist(), sideways.tolist()))
-    labels, boxes = scene.label[view.index].tolist(), view.box.tolist()
+    labels, boxes, moves = scene.label[view.index].tolist(), view.box.tolist(), scene.moves().tolist()
     for n, (i, texture) in enumerate(zip(index, textures)):
         limits = tuple(view.limits[n]) if view.steep[n] else None
         at_centre = (texture.level(*levels[n]), warps[n]) if even[n] and not tiny[n] else None
@@ -298,6 +331,7 @@ def _prepare(scene, view):
                 at_centre,
                 strips.get(n),
                 sideways.get(n, False),
+                moves[i],
             ),
             tiny[n],
         )

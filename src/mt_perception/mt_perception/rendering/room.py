@@ -5,7 +5,7 @@ import numpy as np
 from mt_perception.rendering import materials
 from mt_perception.rendering import room_textures as things
 from mt_perception.rendering.noise import fractal_noise, paint, to_uint8, value_noise
-from mt_perception.rendering.paths import Walk
+from mt_perception.rendering.paths import Round, Walk
 from mt_perception.rendering.scene import Light, SceneBuilder
 from mt_perception.types import UNKNOWN_CLASS
 
@@ -17,20 +17,37 @@ def room(seed):
     ``scene.path(t)`` is the camera pose [4,4] after t seconds of a hand-held walk around it.
     """
     rng = np.random.default_rng([seed, 3])
-    return _Room(seed, rng).build()
+    one = _Room(seed, rng, (4.4, 6.0), (3.6, 4.8))
+    return one.build(f'room:{seed}', lambda: Walk(rng, one.size, one.middle))
+
+
+def room_loop(seed):
+    """
+    Return a room of about 8 m × 6 m, which a hand-held camera is carried round.
+
+    ``scene.path`` takes metres and repeats after ``path.length`` of them.
+    """
+    rng = np.random.default_rng([seed, 4])
+    one = _Room(seed, rng, (7.6, 8.6), (5.8, 6.6))
+    return one.build(f'room_loop:{seed}', lambda: Round(rng, one.size))
 
 
 class _Room:
-    """Fills a :class:`SceneBuilder` with one room."""
+    """
+    Fills a :class:`SceneBuilder` with one room.
 
-    def __init__(self, seed, rng):
+    :param length: least and greatest in metres.
+    :param width: the same.
+    """
+
+    def __init__(self, seed, rng, length, width):
         self.builder = SceneBuilder(seed)
         self.rng = rng
-        self.size = np.array([rng.uniform(4.4, 6.0), rng.uniform(3.6, 4.8)])
+        self.size = np.array([rng.uniform(*length), rng.uniform(*width)])
         self.height = rng.uniform(2.4, 2.8)
 
-    def build(self):
-        """Add everything and return the scene."""
+    def build(self, name, make_path):
+        """Add everything and return the scene; ``make_path`` is called when all of it is in place."""
         self._shell()
         self._furnish_walls()
         self._table()
@@ -38,9 +55,7 @@ class _Room:
         light = Light(
             np.array((0.35, 0.5, 0.79)), (0.32, 0.31, 0.28), (0.74, 0.73, 0.72), fog_distance=np.inf
         )
-        return self.builder.build(
-            light, None, Walk(self.rng, self.size, self.middle), f'room:{self.builder.seed}'
-        )
+        return self.builder.build(light, None, make_path(), name)
 
     def _add_box(self, centre, yaw, size, bottom, textures, **options):
         self.builder.box(centre, yaw, size, bottom, textures, UNKNOWN_CLASS, **options)

@@ -1,10 +1,11 @@
 """A scene: textured planar quadrilaterals in the world, and the builder that collects them."""
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mt_perception.rendering.texture import Texture
+from mt_perception.rendering.texture import Texture, flat
 
 NO_LABEL = 254  # surface class of decals (shadows): they change the colour, not class or depth
 
@@ -52,6 +53,26 @@ class Mover:
     last: int
     velocity: np.ndarray
 
+    def motion(self, time, eye):
+        """Return the [4,4] rigid motion from where the surfaces were built to where they are at ``time``."""
+        pose = np.eye(4)
+        pose[:3, 3] = time * np.asarray(self.velocity)
+        return pose
+
+
+@dataclass
+class Follower:
+    """
+    Surfaces ``first`` to ``last`` (exclusive) that go any way.
+
+    :param motion: function of time in seconds and the camera's place [3] that returns the [4,4] rigid motion
+        from where the surfaces were built to where they are; cut-outs turn to the camera with it.
+    """
+
+    first: int
+    last: int
+    motion: object
+
 
 @dataclass
 class Scene:
@@ -73,6 +94,7 @@ class Scene:
     :param gain: [N] extra brightness factor.
     :param reach: [N] metres along the viewing direction beyond which the surface is left out.
     :param sky: [h,w,3] uint8 panorama: columns are azimuth 0–360°, rows elevation +90° … −10°; None = black.
+    :param movers: :class:`Mover` and :class:`Follower`; no surface belongs to two of them.
     :param path: function of arc length in metres to a [4,4] camera-to-world pose, or None.
     """
 
@@ -105,14 +127,61 @@ class Scene:
         """Return the :class:`Texture` of a surface."""
         return self.textures[self.texture[index]]
 
-    def origins_at(self, time):
-        """Return [N,3] origins ``time`` seconds after the start, with the movers moved."""
-        if not self.movers or time == 0:
-            return self.origin
-        origin = self.origin.copy()
+    def at(self, time, eye):
+        """
+        Return the scene ``time`` seconds after the start, with the movers moved and lit anew.
+
+        :param eye: [3] place of the camera in the world.
+        """
+        if not self.movers:
+            return self
+        now = copy.copy(self)
+        now.origin, now.axis_u, now.axis_v = self.origin.copy(), self.axis_u.copy(), self.axis_v.copy()
+        now.shade_tuple = list(self.shade_tuple)
         for mover in self.movers:
-            origin[mover.first : mover.last] += time * mover.velocity
-        return origin
+            part = slice(mover.first, mover.last)
+            motion = mover.motion(time, eye)
+            rotation = motion[:3, :3]
+            now.origin[part] = self.origin[part] @ rotation.T + motion[:3, 3]
+            if np.array_equal(rotation, np.eye(3)):
+                continue
+            now.axis_u[part], now.axis_v[part] = (
+                self.axis_u[part] @ rotation.T,
+                self.axis_v[part] @ rotation.T,
+            )
+            shade = self.light.shade(self.outward[part] @ rotation.T, self.two_sided[part])
+            shade *= self.gain[part, None]
+            now.shade_tuple[part] = [(*(float(c) for c in one), 0.0) for one in shade]
+        return now
+
+    def moves(self):
+        """Return [N] bool: which surfaces belong to a mover."""
+        result = np.zeros(len(self.origin), bool)
+        for mover in self.movers:
+            result[mover.first : mover.last] = True
+        return result
+
+    def joined(self, builder):
+        """Return this scene with what a :class:`SceneBuilder` has collected; its textures are shared."""
+        added = builder.build(self.light)
+        arrays = {
+            name: np.concatenate([getattr(self, name), getattr(added, name)])
+            for name in ('origin', 'axis_u', 'axis_v', 'corners', 'extent', 'label', 'layer', 'two_sided')
+            + ('gain', 'reach')
+        }
+        shift = len(self.origin)
+        movers = [replace(m, first=m.first + shift, last=m.last + shift) for m in added.movers]
+        return replace(
+            self,
+            **arrays,
+            texture=np.concatenate([self.texture, added.texture + len(self.textures)]),
+            textures=self.textures + added.textures,
+            movers=self.movers + movers,
+        )
+
+    def flattened(self, kept):
+        """Return this scene with only the share ``kept`` of its textures' contrast; outlines stay."""
+        return replace(self, textures=[flat(texture, kept) for texture in self.textures])
 
 
 class SceneBuilder:
@@ -120,6 +189,7 @@ class SceneBuilder:
 
     def __init__(self, seed):
         self.seed = seed
+        self.offset = 0  # of the textures' random generators, where this adds to another scene
         self.textures = []
         self.rows = []
         self.movers = []
@@ -130,7 +200,7 @@ class SceneBuilder:
 
     def texture(self, make, wrap=False):
         """Register a texture function (see :class:`Texture`) and return its index."""
-        self.textures.append(Texture(make, [self.seed, 7919, len(self.textures)], wrap))
+        self.textures.append(Texture(make, [self.seed, 7919, self.offset + len(self.textures)], wrap))
         return len(self.textures) - 1
 
     def quad(

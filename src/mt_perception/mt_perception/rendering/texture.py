@@ -62,3 +62,22 @@ class Texture:
                 made = cv2.resize(base, size, interpolation=cv2.INTER_AREA)
             self._levels[key] = made
         return self._levels[key]
+
+
+def flat(texture, kept):
+    """
+    Return a texture with less contrast: every texel moved towards the mean colour, opacity as it was.
+
+    :param kept: share of the contrast that stays, 0–1.
+    """
+
+    def make(rng):
+        image = texture.image.copy()
+        mean = np.array(texture.mean[0], np.float32)
+        color = mean + (image[..., :3] - mean) * np.float32(kept)
+        image[..., :3] = np.clip(color + 0.5, 0, 255)
+        return image
+
+    result = Texture(make, 0)
+    result.border = texture.border
+    return result

@@ -180,12 +180,15 @@ def _screen(rng, color):
     return to_uint8(image)
 
 
-def add_car(builder, rng, position, yaw, label, height=0.0, kind=None):
+def add_car(builder, rng, position, yaw, label, height=0.0, kind=None, grow=1.0, livery=False):
     """
     Add a car to a scene, with its shadow on the ground.
 
     :param position: (x, y) of its centre in metres.
     :param yaw: driving direction in radians.
+    :param kind: one of ``PROFILES``; None: any.
+    :param grow: factor on its size.
+    :param livery: a van with a firm's name on its sides and windows in its rear doors.
     :return: (first, last) surface index.
     """
     first = len(builder)
@@ -196,13 +199,33 @@ def add_car(builder, rng, position, yaw, label, height=0.0, kind=None):
     color = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.85, 1.1)
     if kind == 'van' and rng.random() < 0.6:
         color = np.array((222, 222, 220))
-    side = builder.texture(lambda r: _side(r, profile, glass, color, axles))
-    other = builder.texture(lambda r: np.ascontiguousarray(_side(r, profile, glass, color, axles)[:, ::-1]))
+    paint_width, paint_axles = width, axles
+    side = builder.texture(lambda r: _side(r, profile, glass, color, paint_axles))
+    other = builder.texture(
+        lambda r: np.ascontiguousarray(_side(r, profile, glass, color, paint_axles)[:, ::-1])
+    )
+    doors = None
+    if livery:
+        firm = _Livery(rng)
+        side = builder.texture(lambda r: firm.on_side(_side(r, profile, glass, color, paint_axles), False))
+        other = builder.texture(
+            lambda r: firm.on_side(
+                np.ascontiguousarray(_side(r, profile, glass, color, paint_axles)[:, ::-1]), True
+            )
+        )
+        doors = builder.texture(lambda r: firm.doors(r, color))
     screen = builder.texture(lambda r: _screen(r, color))
     panel = builder.texture(lambda r: _panel(r, color))
-    front = builder.texture(lambda r: _end(r, color, width, 0.45, True))
-    rear = builder.texture(lambda r: _end(r, color, width, 0.55, False))
+    front = builder.texture(lambda r: _end(r, color, paint_width, 0.45, True))
+    rear = builder.texture(lambda r: _end(r, color, paint_width, 0.55, False))
     shadow = builder.texture(_shadow)
+    points, width, axles, length, top = (
+        points * grow,
+        width * grow,
+        np.array(axles) * grow,
+        length * grow,
+        top * grow,
+    )
 
     forward = np.array([np.cos(yaw), np.sin(yaw), 0.0])
     left = np.array([-forward[1], forward[0], 0.0])
@@ -218,6 +241,8 @@ def add_car(builder, rng, position, yaw, label, height=0.0, kind=None):
         upper, lower = ((x1, z1), (x0, z0)) if i < 5 else ((x0, z0), (x1, z1))
         slope = np.hypot(x1 - x0, z1 - z0)
         texture = screen if i in glass else front if i == 0 else rear if i == len(points) - 2 else panel
+        if doors is not None and i == len(points) - 4:
+            texture = doors
         # The front half is seen from ahead (its right-hand end is the car's left), the rear from behind.
         if i < 5:
             start, axis_u = place(*upper, -1), left
@@ -230,9 +255,57 @@ def add_car(builder, rng, position, yaw, label, height=0.0, kind=None):
     tyres = builder.texture(_tyres)
     for axle in axles:
         builder.quad(
-            place(axle, 0.42, 0.96), -left, (0, 0, -1), (width * 0.96, 0.42), tyres, label, two_sided=True
+            place(axle, 0.42 * grow, 0.96),
+            -left,
+            (0, 0, -1),
+            (width * 0.96, 0.42 * grow),
+            tyres,
+            label,
+            two_sided=True,
         )
     return first, len(builder)
+
+
+class _Livery:
+    """A firm's name and colours on the body of a van."""
+
+    def __init__(self, rng):
+        self.name = word(rng, 4, 8)
+        self.below = word(rng, 3, 6) + ' ' + word(rng, 4, 8)
+        self.color = np.array(PAINTS[rng.integers(len(PAINTS))], np.float32)
+        self.ink = (30, 30, 34) if self.color.mean() > 110 else (226, 222, 214)
+        self.stripe = rng.uniform(0.9, 1.2)  # metres above the ground
+
+    def on_side(self, image, mirrored):
+        """Paint the name on the cargo space of a side, RGBA uint8 (front at the left unless mirrored)."""
+        rows, columns = image.shape[:2]
+        paint_on = image[..., :3].astype(np.float32)
+        x0, x1 = int(2.35 * TEXELS_PER_METRE), int(4.7 * TEXELS_PER_METRE)
+        if mirrored:
+            x0, x1 = columns - x1, columns - x0
+        top, middle, low = (
+            int(rows - z * TEXELS_PER_METRE) for z in (1.8, self.stripe + 0.2, self.stripe - 0.1)
+        )
+        paint_on[middle:low] = 0.25 * paint_on[middle:low] + 0.75 * self.color
+        write(paint_on, self.name, (x0, top, x1, middle - 4), self.color * 0.8)
+        write(paint_on, self.below, (x0, middle + 3, x1, low - 3), self.ink)
+        return np.dstack([to_uint8(paint_on), image[..., 3]])
+
+    def doors(self, rng, color):
+        """Return the upper half of the rear doors: a seam, two windows, the name, RGB uint8."""
+        rows, columns = 170, 380
+        image = paint(color, 0.06 + 0.08 * value_noise(rng, rows, columns, 50))
+        for x in (columns // 2, 6, columns - 7):
+            cv2.line(image, (x, 0), (x, rows), tuple(np.array(color) * 0.4), 3)
+        for x in (34, columns // 2 + 22):
+            glass = paint((44, 50, 56), 0.4 * value_noise(rng, 76, 134, 40))
+            glass[:24] += 50 * np.clip(value_noise(rng, 24, 134, 30), 0, 1)[..., None]
+            image[12:88, x : x + 134] = glass
+            cv2.rectangle(image, (x, 12), (x + 134, 88), (20, 20, 22), 4)
+        cv2.rectangle(image, (columns // 2 - 30, 96), (columns // 2 - 12, 108), (24, 24, 26), -1)
+        write(image, self.name, (30, 100, columns // 2 - 34, 160), self.color * 0.8)
+        write(image, self.below, (columns // 2 + 14, 112, columns - 20, 150), self.color * 0.8)
+        return to_uint8(image)
 
 
 def _tyres(rng):

@@ -20,6 +20,7 @@ class SequenceFrame:
     :param pose: [4,4] float64 camera-to-world ground truth in metres (optical frame), or None.
     :param depth: [H,W] float32 metres registered to ``image``, NaN where unknown, or None.
     :param labels: [H,W] uint8 class ids, 255 = unlabelled, or None.
+    :param moving: [H,W] bool: shows something that moves by itself, or None where that is not known.
     """
 
     index: int
@@ -29,6 +30,7 @@ class SequenceFrame:
     pose: np.ndarray | None = None
     depth: np.ndarray | None = None
     labels: np.ndarray | None = None
+    moving: np.ndarray | None = None
 
 
 class Sequence(ABC):

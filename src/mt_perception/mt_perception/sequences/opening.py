@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mt_perception.errors import SequenceError
 from mt_perception.sequences import euroc, images, kitti, rendered, rgbd, rosbag, tum, video
-from mt_perception.sequences.files import list_images
+from mt_perception.sequences.files import list_images, natural_key
+from mt_perception.sequences.rendered_name import PREFIX, folder_name, parse_name
 from mt_perception.sequences.stored import select
-
-RENDERED = 'rendered:'
 
 
 def open_sequence(source, frames=None, **options):
@@ -15,7 +14,8 @@ def open_sequence(source, frames=None, **options):
     Open a sequence.
 
     :param source: a KITTI odometry folder, an RGB-D (7-Scenes) folder, a TUM RGB-D folder, a EuRoC folder,
-        a folder of images, a video, a rosbag2 folder or file, or ``rendered:SCENE[:SEED]``.
+        a folder of images, a video, a rosbag2 folder or file, or ``rendered:SCENE[:SEED][:WORD…]``, see
+        :mod:`mt_perception.sequences.rendered_name`.
     :param frames: 'A:B' takes a part, with open and negative ends as in Python; frames keep their index.
     :param options: passed to the sequence: ``topic`` and ``ground_truth_topic`` of a bag, or those of
         :class:`mt_perception.sequences.rendered.RenderedSequence`.
@@ -23,7 +23,7 @@ def open_sequence(source, frames=None, **options):
     :raises SequenceError: nothing there, nothing that is known, or something damaged.
     """
     source = str(source)
-    if source.startswith(RENDERED):
+    if source.startswith(PREFIX):
         return select(_rendered(source, options), frames)
     if not source:
         raise SequenceError('no sequence was named; give a folder, a video, a bag or rendered:street')
@@ -40,15 +40,31 @@ def open_sequence(source, frames=None, **options):
     return select(kind(path), frames)
 
 
+def find_sequences(source):
+    """
+    Return the sequences that a name or a folder stands for.
+
+    :param source: what :func:`open_sequence` takes, or a folder of such folders, videos and bags (KITTI's
+        ``dataset`` folder too).
+    :return: (list of sources for :func:`open_sequence`, names of folders inside that hold none); ``source``
+        itself where there is nothing inside, so that opening it says what is wrong.
+    """
+    source = str(source)
+    path = Path(source).expanduser()
+    if source.startswith(PREFIX) or not path.is_dir() or _kind(path) is not None:
+        return [source], []
+    inner = path / 'sequences' if (path / 'sequences').is_dir() else path
+    entries = [entry for entry in sorted(inner.iterdir(), key=natural_key) if not entry.name.startswith('.')]
+    entries = [entry for entry in entries if entry.is_dir() or _kind(entry) is not None]
+    found = [str(entry) for entry in entries if _kind(entry) is not None]
+    return (found, [entry.name for entry in entries if _kind(entry) is None]) if found else ([source], [])
+
+
 def _rendered(source, options):
-    scene, _, seed = source[len(RENDERED) :].partition(':')
-    try:
-        seed = int(seed) if seed else 0
-        if seed < 0:
-            raise ValueError
-    except ValueError:
-        raise SequenceError(f"'{source}' is not rendered:SCENE:SEED with a whole number as seed") from None
-    return rendered.RenderedSequence(scene, seed, **options)
+    scene, seed, named = parse_name(source)
+    sequence = rendered.RenderedSequence(scene, seed, **{**named, **options})
+    sequence.name = folder_name(scene, seed, named)
+    return sequence
 
 
 def _kind(path):
