@@ -1,5 +1,6 @@
 """The files in config/ say the same as the nodes."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -48,7 +49,7 @@ def test_every_parameter_is_commented(name):
     """Somebody who reads the file needs no other page."""
     lines = (CONFIG / f'{name}.yaml').read_text().splitlines()
     for number, line in enumerate(lines):
-        if line.startswith('    ') and not line.lstrip().startswith('#'):
+        if re.match(r'    [^\s#]', line):
             assert lines[number - 1].lstrip().startswith('#'), line
 
 
@@ -65,7 +66,8 @@ def test_odometry_parameters_are_the_cores():
     table = {entry.name: entry for entry in odometry_parameters()}
     assert list(table) == [field.name for field in fields(OdometryParameters)]
     for field in fields(OdometryParameters):
-        assert table[field.name].convert(field.default) == field.default
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert table[field.name].convert(default) == default
 
 
 class TestConvert:
@@ -74,6 +76,7 @@ class TestConvert:
     rate = Parameter('rate', 10.0, 'Hz', 0.1, 100.0)
     mount = Parameter('mount', [0.0, 0.0, 1.0], 'pose', length=(3,))
     kind = Parameter('kind', 'a', 'kind', choices=('a', 'b'))
+    names = Parameter('names', ['a'], 'names')
 
     def test_a_whole_number_is_a_number(self):
         """`rate:=10` is what people type."""
@@ -90,6 +93,8 @@ class TestConvert:
             (mount, [1.0, 2.0], 'must have 3 values'),
             (mount, ['x', 1, 2], 'list of numbers'),
             (kind, 'c', "one of 'a', 'b'"),
+            (names, [1], 'list of texts'),
+            (names, 'a', 'list of texts'),
         ],
     )
     def test_refused(self, entry, value, part):

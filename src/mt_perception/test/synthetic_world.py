@@ -3,7 +3,7 @@
 import numpy as np
 
 from mt_perception.camera import Camera
-from mt_perception.types import Keypoints
+from mt_perception.types import UNKNOWN_CLASS, Keypoints
 
 DESCRIPTOR_DIM = 32
 
@@ -24,7 +24,12 @@ class World:
         self.points = rng.uniform(low, high, (n_points, 3))
         descriptors = rng.normal(size=(n_points, DESCRIPTOR_DIM))
         self.descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+        self.classes = np.full(n_points, UNKNOWN_CLASS)
         self.camera = Camera.from_focal(640, 480, 500)
+
+    def points_at(self, number):
+        """Points [N,3] in the world when image ``number`` is taken."""
+        return self.points
 
     def image(
         self,
@@ -55,10 +60,11 @@ class World:
         """
         camera = camera or self.camera
         rng = np.random.default_rng((self.seed, 1, number))
-        local = (self.points - pose[:3, 3]) @ pose[:3, :3]
+        local = (self.points_at(number) - pose[:3, 3]) @ pose[:3, :3]
         ahead = np.flatnonzero((local[:, 2] > min_depth) & (local[:, 2] < max_depth))
         xy = camera.project(local[ahead])
         inside = ((xy >= 0) & (xy <= [camera.width - 1, camera.height - 1])).all(1)
+        inside &= ~self.hidden(ahead, xy, local[ahead, 2], number)
         ids, xy = ahead[inside][:max_keypoints], xy[inside][:max_keypoints]
         descriptors = self.descriptors[ids] + rng.normal(0, 0.05, (len(ids), DESCRIPTOR_DIM))
         n_wrong = int(wrong * len(ids))
@@ -74,6 +80,7 @@ class World:
         descriptors = np.concatenate([descriptors, rng.normal(size=(n_out, DESCRIPTOR_DIM))])
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
         depth = np.concatenate([depth, np.full(n_out, np.nan)])
+        classes = np.concatenate([self.classes[ids], np.full(n_out, UNKNOWN_CLASS)])
         order = rng.permutation(len(xy))
         scores = np.linspace(1, 0.1, len(xy))
         return Keypoints.create(
@@ -82,14 +89,58 @@ class World:
             descriptors[order],
             (camera.width, camera.height),
             depth[order],
+            classes[order],
             model_id='world',
         )
+
+    def hidden(self, ids, xy, depth, number):
+        """Which of the points ``ids``, seen at pixels ``xy`` [N,2] and ``depth`` [N], something hides."""
+        return np.zeros(len(ids), bool)
 
     def empty(self):
         """Keypoints of a covered lens."""
         return Keypoints.create(
             np.zeros((0, 2)), np.zeros(0), np.zeros((0, DESCRIPTOR_DIM)), (640, 480), model_id='world'
         )
+
+
+class Traffic(World):
+    """
+    A world in which one large body slides past: points on a slab that hides what is behind it.
+
+    :param path: function of the number of the image to [3] position of the body.
+    :param size: [3] metres.
+    :param n_body: points on it.
+    :param class_id: class of the body's points; all others are of class 0.
+    """
+
+    def __init__(self, path, size=(4.0, 3.0, 6.0), n_body=400, class_id=UNKNOWN_CLASS, **world):
+        super().__init__(**world)
+        rng = np.random.default_rng((self.seed, 2))
+        self.path = path
+        self.n_body = n_body
+        self.body = (rng.uniform(size=(n_body, 3)) - 0.5) * size
+        # first, so that they are not cut off when an image has more points than it may
+        self.points = np.concatenate([self.body, self.points])
+        more = rng.normal(size=(n_body, DESCRIPTOR_DIM))
+        more /= np.linalg.norm(more, axis=1, keepdims=True)
+        self.descriptors = np.concatenate([more, self.descriptors])
+        self.classes = np.zeros(len(self.points), np.int64)
+        self.classes[:n_body] = class_id
+
+    def points_at(self, number):
+        """Points [N,3] in the world when image ``number`` is taken."""
+        points = self.points.copy()
+        points[: self.n_body] = self.body + self.path(number)
+        return points
+
+    def hidden(self, ids, xy, depth, number):
+        """Background inside the outline of the body."""
+        mine = ids < self.n_body
+        if not mine.any():
+            return mine
+        low, high = xy[mine].min(0), xy[mine].max(0)
+        return ~mine & ((xy > low) & (xy < high)).all(1) & (depth > depth[mine].min())
 
 
 def pose_at(x=0.0, y=0.0, z=0.0, yaw=0.0, pitch=0.0):

@@ -16,7 +16,13 @@ from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdom
 PERCENTILES = (50, 95, 99)
 CLASSICAL_KEYPOINTS = 1000
 MODEL_KEYPOINTS = 512
-KINDS = {int: 'a whole number', float: 'a number', str: 'a text'}
+KINDS = {
+    bool: 'true or false',
+    int: 'a whole number',
+    float: 'a number',
+    str: 'a text',
+    tuple: 'a list of texts',
+}
 TRUTH_KEYS = (
     'path_length_m',
     'ate_rmse_m',
@@ -142,6 +148,8 @@ def read_parameters(path):
         value, kind = values[field.name], type(field.default)
         if kind is float and type(value) is int:
             value = float(value)
+        if kind is tuple and isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            value = tuple(value)
         if type(value) is not kind:
             raise EvaluationError(
                 f"parameter '{field.name}' in '{path}' is {value!r}, it must be {KINDS[kind]}"
@@ -190,7 +198,9 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
     """
     from tqdm import tqdm
 
-    odometry = VisualOdometry(sequence.camera, matcher, parameters)
+    metadata = getattr(features, 'metadata', None)
+    class_names = metadata.class_names if metadata is not None else ()
+    odometry = VisualOdometry(sequence.camera, matcher, parameters, class_names)
     results, stage_ms, total_ms = [], {}, []
     with tqdm(total=len(sequence), desc=sequence.name, unit='frame', disable=not progress) as bar:
         for frame in sequence:

@@ -5,7 +5,7 @@ from dataclasses import fields
 from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
 from mt_perception.odometry.parameters import OdometryParameters
 
-# name: (description, least, greatest) or (description, choices)
+# name: (description, least, greatest), (description, choices), or (description,) of what has no limits
 DESCRIPTIONS = {
     'keypoint_sigma_px': (
         "Standard deviation of a keypoint's position, pixels of a 640 × 480 image.",
@@ -13,6 +13,12 @@ DESCRIPTIONS = {
         50.0,
     ),
     'max_keypoints': ('Keypoints of a frame that are used, the strongest.', 20, 20000),
+    'ignore_movable': ('Leave out keypoints on things that move by themselves, by their class.',),
+    'movable_classes': ('Names of those classes, as in perception/label_info; others do no harm.',),
+    'movable_min_others': ('Other keypoints there must be for that; with fewer all are used.', 0, 20000),
+    'motion_check': (
+        'Find out by residuals what moves though its class does not say so, and what moves together.',
+    ),
     'init_min_matches': ('Matches two views need for the start.', 8, 10000),
     'init_min_points': ('Points that must be triangulated at the start.', 8, 10000),
     'init_min_parallax_deg': (
@@ -78,15 +84,19 @@ def odometry_parameters():
     table = []
     for field in fields(OdometryParameters):
         description, *limits = DESCRIPTIONS[field.name]
-        arguments = (
-            {'choices': limits[0]} if len(limits) == 1 else {'minimum': limits[0], 'maximum': limits[1]}
-        )
-        table.append(Parameter(field.name, field.default, description, change=UNCONFIGURED, **arguments))
+        arguments = {}
+        if len(limits) == 1:
+            arguments = {'choices': limits[0]}
+        elif limits:
+            arguments = {'minimum': limits[0], 'maximum': limits[1]}
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        table.append(Parameter(field.name, default, description, change=UNCONFIGURED, **arguments))
     return tuple(table)
 
 
 def odometry_parameters_of(parameters):
     """Return the present values as :class:`OdometryParameters`."""
+    values = {field.name: getattr(parameters, field.name) for field in fields(OdometryParameters)}
     return OdometryParameters(
-        **{field.name: getattr(parameters, field.name) for field in fields(OdometryParameters)}
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     )

@@ -80,6 +80,10 @@ class Parameter:
             if not number:
                 raise ParameterError(f"parameter '{self.name}' must be a number, it is {value!r}")
             value = float(value)
+        elif isinstance(self.default, list) and self.default and isinstance(self.default[0], str):
+            if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
+                raise ParameterError(f"parameter '{self.name}' must be a list of texts, it is {value!r}")
+            value = list(value)
         elif isinstance(self.default, list):
             try:
                 value = [float(entry) for entry in value]

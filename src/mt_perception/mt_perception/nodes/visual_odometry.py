@@ -1,10 +1,10 @@
 """
 The visual odometry node: keypoints in, the motion of the robot out.
 
-``visual_odometry`` (executable). Subscribes ``perception/keypoints``, ``camera_info`` and ``/tf_static``;
-publishes ``visual_odometry/odometry``, ``visual_odometry/path``, ``visual_odometry/map_points`` and the
-transform odom → base_link (REP 105); offers ``visual_odometry/reset`` and
-``visual_odometry/save_trajectory``.
+``visual_odometry`` (executable). Subscribes ``perception/keypoints``, ``perception/label_info``,
+``camera_info`` and ``/tf_static``; publishes ``visual_odometry/odometry``, ``visual_odometry/path``,
+``visual_odometry/map_points`` and the transform odom → base_link (REP 105); offers
+``visual_odometry/reset`` and ``visual_odometry/save_trajectory``.
 """
 
 import os
@@ -28,6 +28,7 @@ from mt_perception.errors import CameraError, MtError
 from mt_perception.inference.factory import ENGINES, PRECISIONS
 from mt_perception.matching import MATCHERS, create_matcher
 from mt_perception.nodes.camera_input import CameraInput
+from mt_perception.nodes.class_names import ClassNames
 from mt_perception.nodes.conversions import (
     cloud_from_points,
     pose_to_message,
@@ -47,6 +48,7 @@ from mt_perception.nodes.timing import Rate, Timings
 from mt_perception.nodes.worker import Worker
 from mt_perception.odometry import OdometryState, VisualOdometry
 from mt_perception.sequences.trajectory_io import poses_from_parts, write_tum
+from mt_perception.types import UNKNOWN_CLASS
 
 SILENCE_S = 5.0
 
@@ -110,6 +112,14 @@ class VisualOdometryNode(ManagedNode):
             change=UNCONFIGURED,
         ),
         Parameter(
+            'label_info_timeout',
+            1.0,
+            'Seconds the first frame waits for perception/label_info when somebody publishes it.',
+            0.0,
+            60.0,
+            change=UNCONFIGURED,
+        ),
+        Parameter(
             'rectified',
             False,
             'The images are rectified already (image_rect): use P of camera_info and no distortion.',
@@ -152,6 +162,7 @@ class VisualOdometryNode(ManagedNode):
         self._worker = None
         self._keypoints = None
         self._transforms = None
+        self._class_names = None
         self._publishers_by_name = {}
         self._own_services = []
         self._lock = threading.Lock()  # the odometry, between worker and services
@@ -202,6 +213,7 @@ class VisualOdometryNode(ManagedNode):
         self._held, self._held_dropped, self._late = deque(), 0, 0
         self._worker = Worker(self._work, depth=p.queue_size, on_error=self.report_bug, name='odometry')
         self._transforms = StaticTransforms(self)
+        self._class_names = ClassNames(self, self._on_class_names)
         self._camera = CameraInput(self, 'camera_info', p.rectified, self._on_camera)
         resolved = self.resolve_topic_name('perception/keypoints')
         self._keypoints = self.create_subscription(
@@ -217,12 +229,13 @@ class VisualOdometryNode(ManagedNode):
         if self._keypoints is not None:
             self.destroy_subscription(self._keypoints)
             self._keypoints = None
-        if self._transforms is not None:
-            self._transforms.stop_waiting()
+        for waiting in (self._transforms, self._class_names):
+            if waiting is not None:
+                waiting.stop_waiting()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
-        for name in ('_camera', '_transforms'):
+        for name in ('_camera', '_transforms', '_class_names'):
             if getattr(self, name) is not None:
                 getattr(self, name).destroy()
                 setattr(self, name, None)
@@ -273,6 +286,17 @@ class VisualOdometryNode(ManagedNode):
         while self._held and self._worker is not None:
             self._worker.put(self._held.popleft())
 
+    def _on_class_names(self, names):
+        """Tell the odometry what the classes are called now."""
+        with self._lock:
+            if self._odometry is not None:
+                self._odometry.set_classes(names)
+
+    def _names_of_classes(self, keypoints):
+        """Return {id: name}; keypoints without classes need not wait for it."""
+        classified = bool((keypoints.class_id != UNKNOWN_CLASS).any())
+        return self._class_names.wait(self.parameters.label_info_timeout if classified else 0.0)
+
     def _work(self, item):
         """Work on one frame; called by the worker."""
         message, received = item
@@ -286,7 +310,10 @@ class VisualOdometryNode(ManagedNode):
                     self._mount = self._find_mount(message.header.frame_id)
                 if self._odometry is None:
                     self._odometry = VisualOdometry(
-                        camera, self._matcher, odometry_parameters_of(self.parameters)
+                        camera,
+                        self._matcher,
+                        odometry_parameters_of(self.parameters),
+                        self._names_of_classes(keypoints),
                     )
                 converted = time.perf_counter()
                 result = self._odometry.track(stamp, keypoints)
@@ -488,6 +515,7 @@ class VisualOdometryNode(ManagedNode):
             values['scale'] = 'metric' if last.metric else 'arbitrary'
             values['matches'] = last.n_matches
             values['inliers'] = last.n_inliers
+            values['movable keypoints'] = last.n_movable
             values['map segment'] = last.segment
         values.update(timing_values(self._timings.statistics()))
         if not self.is_active:

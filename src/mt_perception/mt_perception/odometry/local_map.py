@@ -21,6 +21,7 @@ class LocalMap:
         there.
     :ivar depth_sigma: [cap] relative standard deviation of that depth; 0 once it is seen under a wide
         enough angle.
+    :ivar misfit: [cap] share of late in which the point was matched and did not fit, see :mod:`motion_check`.
     """
 
     def __init__(self, descriptor_dim):
@@ -36,6 +37,7 @@ class LocalMap:
         self.born = np.zeros(FIRST_CAPACITY, np.int64)
         self.anchor = np.zeros((FIRST_CAPACITY, 3))
         self.depth_sigma = np.zeros(FIRST_CAPACITY)
+        self.misfit = np.zeros(FIRST_CAPACITY)
 
     _ARRAYS = (
         'position',
@@ -47,6 +49,7 @@ class LocalMap:
         'born',
         'anchor',
         'depth_sigma',
+        'misfit',
     )
 
     def ids(self):

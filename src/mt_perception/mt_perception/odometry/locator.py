@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from mt_perception.odometry import motion_check
 from mt_perception.odometry.absolute_pose import ransac, refine
 from mt_perception.odometry.geometry import project, to_camera
 from mt_perception.odometry.search import search_projected
 
 FEWEST = 6  # correspondences a pose is looked for with
 TRUSTED_SHARE = 0.6  # of inliers: the predicted pose was right, no RANSAC needed
+RIVAL_SHARE = 0.5  # of the inliers' trust: as much among the others may be another motion
 SPREAD = (
     2.5  # times the distance from the median similarity of true matches to their lower quartile: the least
 )
@@ -21,6 +23,7 @@ class Locator:
 
     :ivar similarity: smallest descriptor dot product of a match, learned from those that proved right, so
         that no threshold depends on the kind of features.
+    :ivar misfits: [M] ids of the points matched for the last pose that did not fit it.
     """
 
     def __init__(self, local_map, parameters):
@@ -28,6 +31,7 @@ class Locator:
         self.map = local_map
         self.parameters = parameters
         self.similarity = None
+        self.misfits = NO_IDS
 
     def locate(self, frame, ids, rows):
         """
@@ -37,12 +41,26 @@ class Locator:
         :param rows: [N] keypoints.
         :return: :class:`PoseEstimate`, or None with fewer than ``FEWEST``.
         """
-        p = self.parameters
         if len(ids) < FEWEST:
             return None
+        trust = motion_check.trust(self.map, ids) if self.parameters.motion_check else np.ones(len(ids))
         estimate = self.refine(frame, ids, rows, frame.world_to_camera)
-        if estimate.n_inliers >= TRUSTED_SHARE * len(ids):
+        if trust[estimate.inlier].sum() >= TRUSTED_SHARE * trust.sum():
             return estimate
+        best = self._better(estimate, self._any_pose(frame, ids, rows), trust)
+        if self.parameters.motion_check:
+            rest = ~best.inlier
+            if trust[rest].sum() > RIVAL_SHARE * trust[best.inlier].sum():
+                other = self._any_pose(frame, ids[rest], rows[rest])
+                if other is not None:
+                    rest[rest] = other.inlier
+                    other.inlier = rest
+                best = self._better(best, other, trust)
+        return best
+
+    def _any_pose(self, frame, ids, rows):
+        """Pose by RANSAC, without a guess; :class:`PoseEstimate` or None."""
+        p = self.parameters
         sure = self.map.depth_sigma[ids] == 0
         if sure.sum() < p.min_inliers:
             sure[:] = True
@@ -52,10 +70,14 @@ class Locator:
             p.ransac_threshold_px * frame.unit,
             p.ransac_iterations,
         )
-        if start is None:
-            return estimate
-        other = self.refine(frame, ids, rows, start)
-        return other if other.n_inliers > estimate.n_inliers else estimate
+        return None if start is None else self.refine(frame, ids, rows, start)
+
+    @staticmethod
+    def _better(one, other, trust):
+        """Return the estimate whose inliers have more trust, ``one`` on ties and when there is no other."""
+        if other is None or trust[other.inlier].sum() <= trust[one.inlier].sum():
+            return one
+        return other
 
     def refine(self, frame, ids, rows, start):
         """Refine a pose from points ``ids`` seen as keypoints ``rows``; return :class:`PoseEstimate`."""
@@ -106,8 +128,10 @@ class Locator:
         mapped = ids >= 0
         ids, rows = ids[mapped], pairs[mapped, 1]
         estimate = self.locate(frame, ids, rows)
+        self.misfits = NO_IDS
         if estimate is None or estimate.n_inliers < self.parameters.min_inliers / 2:
             return None, ids, rows
+        self.misfits = ids[~estimate.inlier]
         return self.search(frame, estimate.world_to_camera, ids[estimate.inlier], rows[estimate.inlier])
 
     @property
@@ -124,6 +148,9 @@ class Locator:
         rows = np.flatnonzero(frame.point_ids >= 0)
         seen = frame.point_ids[rows]
         local_map.found[seen] += 1
+        if self.parameters.motion_check:
+            motion_check.note(local_map, seen, self.misfits)
+        self.misfits = NO_IDS
         if len(rows) >= 10:
             similarity = (frame.descriptors[rows] * local_map.descriptor[seen]).sum(1)
             # from the middle of the distribution: what lies below the limit is never found, and the limit of

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
+from mt_perception.odometry import motion_check
 from mt_perception.odometry.absolute_pose import CHI2_2D
 from mt_perception.odometry.bundle_adjustment import Problem, adjust
 from mt_perception.odometry.geometry import (
@@ -270,11 +271,11 @@ class Mapper:
         self.map.remove(touched[self.map.observations[touched] < 2])
 
     def cull(self, keyframe):
-        """Remove points that are hardly found again, and the oldest keyframes."""
+        """Remove points that are hardly found again or keep not fitting, and the oldest keyframes."""
         p, ids = self.parameters, self.map.ids()
         age = keyframe.id - self.map.born[ids]
         rare = self.map.found[ids] < p.min_found_ratio * self.map.visible[ids]
         few = (age >= 2) & (age < 4) & (self.map.observations[ids] < p.min_observations)
-        self.map.remove(ids[rare | few])
+        self.map.remove(ids[rare | few | (motion_check.moving(self.map, ids) & p.motion_check)])
         while len(self.map.keyframes) > p.map_keyframes:
             self.map.drop_keyframe(self.map.keyframes[0])

@@ -16,6 +16,33 @@ class OdometryParameters:
     keypoint_sigma_px: float = 1.0  # standard deviation of a keypoint's position
     max_keypoints: int = 1000  # keep the strongest
 
+    # things that move by themselves
+    ignore_movable: bool = True  # keypoints on the classes below are not used
+    movable_classes: tuple = (
+        'car',
+        'van',
+        'truck',
+        'bus',
+        'train',
+        'tram',
+        'caravan',
+        'trailer',
+        'vehicle',
+        'motorcycle',
+        'motorbike',
+        'bicycle',
+        'bicyclist',
+        'cyclist',
+        'rider',
+        'pedestrian',
+        'person',
+        'animal',
+        'dog',
+        'cat',
+    )
+    movable_min_others: int = 100  # other keypoints there must be for that; with fewer all are used
+    motion_check: bool = True  # find out by residuals what moves though its class does not say so
+
     # start-up from two views
     init_min_matches: int = 60  # with fewer matches the older view is replaced
     init_min_points: int = 40  # triangulated points that pass all tests

@@ -44,6 +44,7 @@ class OdometryResult:
     :param is_keyframe: this frame became a keyframe.
     :param n_matches: map points matched to keypoints of this frame.
     :param n_inliers: those that agree with the pose.
+    :param n_movable: keypoints left out because their class moves by itself.
     :param metric: the map's unit is the metre.
     :param segment: counts maps: it grows when tracking starts anew after a loss.
     :param matches: to the reference keyframe, for display.
@@ -57,6 +58,7 @@ class OdometryResult:
     is_keyframe: bool = False
     n_matches: int = 0
     n_inliers: int = 0
+    n_movable: int = 0
     metric: bool = False
     segment: int = 0
     matches: ReferenceMatches = field(default_factory=ReferenceMatches)

@@ -9,6 +9,9 @@ from mt_perception.odometry.geometry import inverse, reprojection_errors, robust
 
 # thresholds of the scores, χ² at 95 %: one degree of freedom (epipolar line), two (transferred point)
 CHI2_1D, CHI2_2D = 3.841, 5.991
+# of the bands around epipolar lines, in sigmas: a wide one finds a motion in noisy matches, but also one
+# between two motions, which only a narrow one tells apart
+WIDTHS = (2, 1)
 
 
 @dataclass
@@ -55,21 +58,22 @@ def homography_score(homography, a, b, sigma):
     return total, inlier
 
 
-def candidate_motions(rays_a, rays_b, sigma, homography_ratio):
+def candidate_motions(rays_a, rays_b, sigma, homography_ratio, width):
     """
     Return relative motions (second from first, [4,4]) that may explain the matches, and the model's inliers.
 
     It is the homography when its share of both scores is larger than ``homography_ratio``.
+
+    :param width: of the band around an epipolar line in which RANSAC looks for inliers, in sigmas.
     """
     a = np.concatenate([rays_a, np.ones((len(rays_a), 1))], 1)
     b = np.concatenate([rays_b, np.ones((len(rays_b), 1))], 1)
-    threshold = 2 * sigma
     identity = np.eye(3)
     try:
         essential, _ = cv2.findEssentialMat(
-            rays_a, rays_b, identity, identity, np.zeros(4), np.zeros(4), robust_parameters(threshold)
+            rays_a, rays_b, identity, identity, np.zeros(4), np.zeros(4), robust_parameters(width * sigma)
         )
-        homography, _ = cv2.findHomography(rays_a, rays_b, robust_parameters(threshold))
+        homography, _ = cv2.findHomography(rays_a, rays_b, robust_parameters(2 * sigma))
     except cv2.error:
         return [], np.zeros(len(rays_a), bool)
     essential_total, essential_inlier, homography_total, homography_inlier = 0.0, None, 0.0, None
@@ -109,7 +113,13 @@ def initialize(rays_a, rays_b, sigma, parameters):
     if len(rays_a) < max(8, parameters.init_min_points):
         return TwoView(0)
     rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
-    motions, inlier = candidate_motions(rays_a, rays_b, sigma, parameters.homography_ratio)
+    found = [start_from(rays_a, rays_b, sigma, parameters, width) for width in WIDTHS]
+    return max(found, key=lambda view: (0 if view.good is None else view.good.sum(), view.n_inliers))
+
+
+def start_from(rays_a, rays_b, sigma, parameters, width):
+    """Return the :class:`TwoView` of one search for the relative motion; see :func:`candidate_motions`."""
+    motions, inlier = candidate_motions(rays_a, rays_b, sigma, parameters.homography_ratio, width)
     n_inliers = int(inlier.sum())
     if n_inliers < parameters.init_min_points or not motions:
         return TwoView(n_inliers)

@@ -6,6 +6,7 @@ import numpy as np
 
 from mt_perception.matching.nearest import NearestMatcher
 from mt_perception.odometry.absolute_pose import covariance
+from mt_perception.odometry.classes import Classes
 from mt_perception.odometry.frame import Frame
 from mt_perception.odometry.geometry import (
     inverse,
@@ -41,20 +42,30 @@ class VisualOdometry:
     :param camera: :class:`mt_perception.camera.Camera`; keypoints of another image size get a scaled camera.
     :param matcher: :class:`mt_perception.matching.base.Matcher`.
     :param parameters: :class:`OdometryParameters`.
+    :param class_names: names of the keypoints' classes, see :meth:`set_classes`.
     :ivar state: :class:`OdometryState` of the last frame.
     :ivar metric: the map's unit is the metre.
     :ivar scale: :class:`ScaleEstimate` the map was started with, or None.
     :ivar segment: counts maps: it grows when a new one starts after a loss.
     """
 
-    def __init__(self, camera, matcher, parameters=None):
+    def __init__(self, camera, matcher, parameters=None, class_names=()):
         """See the class."""
         self.camera = camera
         self.matcher = matcher
         self._nearest = NearestMatcher()
         self.parameters = parameters or OdometryParameters()
         self._cameras = {(camera.width, camera.height): camera}
+        self.set_classes(class_names)
         self.reset()
+
+    def set_classes(self, class_names):
+        """
+        Say what the class ids of the keypoints mean; until then no class is anything special.
+
+        :param class_names: {id: name}, or the names in the order of their ids.
+        """
+        self._classes = Classes.of(class_names, self.parameters)
 
     def reset(self):
         """Forget everything; the next frame is the origin again."""
@@ -86,6 +97,9 @@ class VisualOdometry:
                 return self._last
             self.reset()
         self._timings = {}
+        n_keypoints = len(keypoints)
+        keypoints = self._classes.without_movable(keypoints, self.parameters.movable_min_others)
+        n_movable = n_keypoints - len(keypoints)
         if len(keypoints) > self.parameters.max_keypoints:
             keypoints = keypoints.select(slice(self.parameters.max_keypoints))
         frame = Frame(stamp, keypoints, self._camera_of(keypoints.image_size))
@@ -96,6 +110,7 @@ class VisualOdometry:
             result = self._recover(frame)
         else:
             result = self._follow(frame)
+        result.n_movable = n_movable
         result.timings_ms = {**self._timings, 'total': (perf_counter() - start) * 1e3}
         self._last = result
         return result
@@ -167,8 +182,8 @@ class VisualOdometry:
         two_view = self._start_up.feed(frame, self._match)
         if two_view is not None:
             return self._make_map(frame, two_view)
-        first = not self._records
-        return self._unlocated(frame, self._start_up.pairs, np.zeros((6, 6)) if first else self._huge())
+        spread = self._huge() if self._records else np.zeros((6, 6))
+        return self._unlocated(frame, self._start_up.pairs, spread, self._start_up.reference)
 
     def _make_map(self, frame, two_view):
         """Build the first map, fix its scale, adjust it and locate the frames since the first view."""
@@ -258,7 +273,7 @@ class VisualOdometry:
         if not self._enough(found[0]):
             self.state = OdometryState.LOST
             self._lost_frames = 0
-            return self._hold(frame, pairs)
+            return self._hold(frame, pairs, self._reference)
         return self._accept(frame, pairs, *found, gap)
 
     def _enough(self, estimate, least=None):
@@ -321,7 +336,7 @@ class VisualOdometry:
     def _recover(self, frame):
         """Look for the camera in the old map; after a while also for the start of a new one."""
         p = self.parameters
-        pairs = NO_PAIRS
+        pairs, keyframe = NO_PAIRS, None
         for keyframe in self._locator.most_alike(frame, p.relocalize_keyframes):
             pairs = self._match(keyframe, frame)
             frame.world_to_camera = keyframe.world_to_camera
@@ -338,18 +353,17 @@ class VisualOdometry:
             if two_view is not None:
                 self.segment += 1
                 return self._make_map(frame, two_view)
-            return self._unlocated(frame, pairs, self._huge())
-        return self._hold(frame, pairs)
+            return self._unlocated(frame, pairs, self._huge(), keyframe)
+        return self._hold(frame, pairs, keyframe)
 
-    def _hold(self, frame, pairs):
+    def _hold(self, frame, pairs, keyframe):
         """Report the last pose for a frame that could not be located."""
         frame.world_to_camera = inverse(self._last.pose)
-        return self._unlocated(frame, pairs, self._huge())
+        return self._unlocated(frame, pairs, self._huge(), keyframe)
 
-    def _unlocated(self, frame, pairs, spread):
-        """Report a frame whose pose is not located against a map."""
+    def _unlocated(self, frame, pairs, spread, reference):
+        """Report a frame whose pose is not located against a map; ``pairs`` are with ``reference``."""
         self._records.append(Record(frame.stamp, self._reference, frame.world_to_camera, tracked=False))
-        reference = self._reference or (self._start_up and self._start_up.reference)
         matches = display(reference, frame, pairs, np.zeros(0, np.int64))
         return self._result(frame, spread, n_matches=len(pairs), matches=matches)
 
