@@ -91,7 +91,7 @@ def _in_processes(work, tasks, jobs, bars, end):
                 number, task = waiting.pop()
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(work, task, theirs), daemon=True)
-                with _few_threads(jobs):
+                with _few_threads(jobs), _deaf_to_ctrl_c():
                     process.start()
                 theirs.close()
                 running[ours] = (number, process)
@@ -118,7 +118,6 @@ def _in_processes(work, tasks, jobs, bars, end):
 
 def _child(work, task, connection):
     """Do one task in this process and send what becomes of it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     last = 0.0
 
@@ -151,6 +150,16 @@ def _few_threads(jobs):
     finally:
         for name in missing:
             del os.environ[name]
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c():
+    """Let processes started here not hear Ctrl-C, not even while they start: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit the mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Bars:
