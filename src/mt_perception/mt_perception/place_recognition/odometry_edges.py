@@ -1,0 +1,57 @@
+"""Edges of the pose graph between consecutive keyframes, from their poses and covariances."""
+
+import numpy as np
+
+from mt_perception.odometry.geometry import inverse, skew
+from mt_perception.place_recognition.pose_graph import Edge
+from mt_perception.place_recognition.similarity import angle_of
+
+ANY_VARIANCE = 1e6  # of a motion that nothing is known of
+LEAST_SCALE = 1e-6  # standard deviation of a scale that does not drift, its logarithm
+LEAST_LENGTH = 1e-4  # standard deviation of a step, in units of the map
+SHRUNK = 0.25  # a covariance this much smaller than the one before belongs to another origin
+
+
+def odometry_edge(first, second, numbers, parameters):
+    """
+    Return the :class:`Edge` between two consecutive keyframes.
+
+    Odometry's covariance is that of a pose since the start, and it grows by that of each step; the
+    difference is that of the step. What accumulates unnoticed is added: shares of the step and of its turn.
+
+    :param first: earlier :class:`Keyframe`.
+    :param second: later one.
+    :param numbers: their numbers (first, second) in the graph.
+    :param parameters: :class:`PlaceParameters`.
+    """
+    p = parameters
+    step = inverse(first.pose) @ second.pose
+    covariance = np.zeros((7, 7))
+    covariance[:6, :6] = step_covariance(first, second)
+    length = np.linalg.norm(step[:3, 3])
+    floor = np.concatenate(
+        [
+            np.full(3, np.radians(p.drift_angle_deg) + p.drift_share * angle_of(step)),
+            np.full(3, p.drift_share * length + LEAST_LENGTH),
+            [max(p.drift_scale, LEAST_SCALE)],
+        ]
+    )
+    return Edge(*numbers, step, covariance + np.diag(floor**2))
+
+
+def step_covariance(first, second):
+    """
+    Covariance [6,6] of (rotation, translation) of the step between two keyframes, in the later one's frame.
+
+    Huge when nothing connects the two: odometry was lost between them, or has started anew.
+    """
+    lever = np.eye(6)
+    lever[:3, 3:] = -skew(second.pose[:3, 3] - first.pose[:3, 3])
+    moved = lever @ first.covariance @ lever.T
+    before, after = np.trace(moved[:3, :3]), np.trace(second.covariance[:3, :3])
+    if after < SHRUNK * before or after - before > ANY_VARIANCE / 2:
+        return ANY_VARIANCE * np.eye(6)
+    turn = np.zeros((6, 6))
+    turn[:3, 3:] = turn[3:, :3] = second.pose[:3, :3].T  # to the camera's axes, rotation first
+    values, vectors = np.linalg.eigh(turn @ (second.covariance - moved) @ turn.T)
+    return (vectors * np.maximum(values, 0)) @ vectors.T
