@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mt_perception.odometry.geometry import inverse, se3_exp
+from mt_perception.odometry.geometry import inverse, se3_exp, skew
 from mt_perception.place_recognition import Keyframe, View
 from synthetic_world import World, pose_at
 
@@ -43,15 +43,16 @@ class Places:
         stamp = float(number) if stamp is None else stamp
         return View.create(stamp, keypoints, self.world.camera, self.descriptor(pose), 'camera')
 
-    def keyframes(self, poses, drift=(0.0, 0.0, 0.0), first=0, seed=5):
+    def keyframes(self, poses, drift=(0.0, 0.0, 0.0), first=0, seed=5, lost_at=None):
         """
         Keyframes along poses as odometry with a drift sees them.
 
         :param drift: per step (share of its length, degrees, logarithm of the scale), standard deviations.
+        :param lost_at: keyframe at which odometry begins anew, somewhere else.
         :return: list of :class:`Keyframe`; odometry's origin is the first pose.
         """
         rng = np.random.default_rng(seed)
-        out, present, scale = [], np.eye(4), 1.0
+        out, present, scale, covariance = [], np.eye(4), 1.0, np.zeros((6, 6))
         for k, pose in enumerate(poses):
             if k:
                 step = inverse(poses[k - 1]) @ pose
@@ -61,10 +62,16 @@ class Places:
                 )
                 scale *= np.exp(rng.normal(0, drift[2]))
                 step[:3, 3] *= scale
-                present = present @ step @ se3_exp(noise)
+                before, present = present, present @ step @ se3_exp(noise)
+                lever = np.eye(6)
+                lever[:3, 3:] = -skew(present[:3, 3] - before[:3, 3])
+                covariance = lever @ covariance @ lever.T + np.eye(6) * 1e-6
+            if k == lost_at:
+                present = se3_exp(np.array([8.0, 0, -5.0, 0, 0.5, 0])) @ present
+                covariance = np.eye(6) * 1e6
             number = first + k
             view = self.view(pose, number, scale=scale)
-            out.append(Keyframe(float(number), present, np.eye(6) * 1e-6 * (k + 1), view, metric=True))
+            out.append(Keyframe(float(number), present, covariance, view, metric=True))
         return out
 
 

@@ -91,7 +91,9 @@ def test_a_view_keeps_what_can_be_used():
     )
     view = View.create(1.5, keypoints, camera, np.ones(4) / 2, 'camera')
     assert len(view) == 3
-    np.testing.assert_allclose(view.points(np.array([0, 2])), [[2 * -39.5 / 90, 2 * -19.5 / 90, 2], [0, 0, 4]])
+    np.testing.assert_allclose(
+        view.points(np.array([0, 2])), [[2 * -39.5 / 90, 2 * -19.5 / 90, 2], [0, 0, 4]]
+    )
     assert np.isnan(view.depth[1])
     assert view.scaled(2.0).depth[2] == 8
     back = view.keypoints

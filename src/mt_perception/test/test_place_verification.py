@@ -107,9 +107,12 @@ def test_without_any_position_the_direction_is_left(places, verifier):
     direction = exact[:3, 3] / np.linalg.norm(exact[:3, 3])
     assert relation.transform[:3, 3] @ direction > np.cos(np.radians(5))
     assert relation.covariance[3, 3] > 1e5
-    assert verifier.verify(
-        places.view(first, 1, depth_noise=None), places.view(places.pose(5.0), 2, depth_noise=None)
-    ) is None
+    assert (
+        verifier.verify(
+            places.view(first, 1, depth_noise=None), places.view(places.pose(5.0), 2, depth_noise=None)
+        )
+        is None
+    )
 
 
 def test_turned_around_twice_is_the_same(places, verifier):

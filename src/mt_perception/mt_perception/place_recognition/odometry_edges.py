@@ -9,7 +9,8 @@ from mt_perception.place_recognition.similarity import angle_of
 ANY_VARIANCE = 1e6  # of a motion that nothing is known of
 LEAST_SCALE = 1e-6  # standard deviation of a scale that does not drift, its logarithm
 LEAST_LENGTH = 1e-4  # standard deviation of a step, in units of the map
-SHRUNK = 0.25  # a covariance this much smaller than the one before belongs to another origin
+VAGUE = 1e4  # trace of the covariance of a pose that is not known
+ROUNDING = 1e-6  # share of such a covariance below which a difference means nothing
 
 
 def odometry_edge(first, second, numbers, parameters):
@@ -43,15 +44,22 @@ def step_covariance(first, second):
     """
     Covariance [6,6] of (rotation, translation) of the step between two keyframes, in the later one's frame.
 
-    Huge when nothing connects the two: odometry was lost between them, or has started anew.
+    Odometry's covariance grows by that of the step, after the lever between the two has been applied to it.
+    One that has become smaller comes from another keyframe of odometry's map, and both count. One that has
+    become huge, or is huge and has not come about by the lever, says that nothing connects the two: odometry
+    was lost between them and has begun anew.
     """
     lever = np.eye(6)
     lever[:3, 3:] = -skew(second.pose[:3, 3] - first.pose[:3, 3])
     moved = lever @ first.covariance @ lever.T
-    before, after = np.trace(moved[:3, :3]), np.trace(second.covariance[:3, :3])
-    if after < SHRUNK * before or after - before > ANY_VARIANCE / 2:
-        return ANY_VARIANCE * np.eye(6)
+    step = second.covariance - moved
+    before, after, change = np.trace(moved), np.trace(second.covariance), np.trace(step)
+    if max(before, after) > VAGUE:
+        if before <= VAGUE or abs(change) > ROUNDING * before:
+            return ANY_VARIANCE * np.eye(6)
+    elif change < 0:
+        step = second.covariance + moved
     turn = np.zeros((6, 6))
     turn[:3, 3:] = turn[3:, :3] = second.pose[:3, :3].T  # to the camera's axes, rotation first
-    values, vectors = np.linalg.eigh(turn @ (second.covariance - moved) @ turn.T)
+    values, vectors = np.linalg.eigh(turn @ step @ turn.T)
     return (vectors * np.maximum(values, 0)) @ vectors.T
