@@ -12,7 +12,7 @@ TRUE = [se3_exp(np.array([0.3 * k, 0, 1.0 * k, 0, 0.02 * k, 0])) for k in range(
 
 
 def loop(earlier, later, second_lap, wrong=None, scale=1.0, has_length=True):
-    """The loop between keyframe ``earlier`` and the keyframe ``later`` of a second lap, right but for ``wrong``."""
+    """A loop from the keyframe ``earlier`` to ``later`` of a second lap, right but for ``wrong``."""
     transform = similarity(inverse(TRUE[earlier]) @ second_lap[later], scale)
     if wrong is not None:
         transform = transform @ wrong

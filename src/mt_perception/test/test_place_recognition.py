@@ -1,4 +1,4 @@
-"""The whole place recognition in a synthetic world: loops close, nothing false does, an old map is found again."""
+"""The whole place recognition in a synthetic world: loops close, none is false, an old map is found again."""
 
 import numpy as np
 import pytest

@@ -67,8 +67,8 @@ class PlaceRecognitionNode(ManagedNode):
     """
     Finds places seen before and corrects the map by them.
 
-    A worker thread takes the keyframes in order; ``odom`` and every pose in it stay as odometry says, and what
-    the loops correct is the transform map → odom, which moves smoothly.
+    A worker thread takes the keyframes in order. ``odom`` and the poses in it stay as odometry says; what the
+    loops correct is the transform map → odom, which moves smoothly.
     """
 
     PARAMETERS = (

@@ -187,11 +187,9 @@ class PlaceRecognition:
             the loaded map if there is one, else of this run's; None when the place is not known.
         :raises ModelError: an image of another model than the map's.
         """
-        keyframes, poses = self.graph.keyframes, self.graph.poses
-        allowed = np.array([k.view is not None and (self.graph.located or k.fixed) for k in keyframes], bool)
+        located = self.graph.located
+        allowed = np.array([k.view is not None and (located or k.fixed) for k in self.graph.keyframes], bool)
         numbers, scores = self._index.search(
             view.model_id, view.global_descriptor, self.parameters.localize_candidates, allowed
         )
-        return self._localizer.localize(
-            view, [keyframes[k].view for k in numbers], [poses[k] for k in numbers], numbers, scores
-        )
+        return self._localizer.localize(view, list(zip(numbers, scores)), self.graph)
