@@ -39,13 +39,14 @@ setup(
     author_email='maintainers@mt-perception.example',
     maintainer='mt_perception maintainers',
     maintainer_email='maintainers@mt-perception.example',
-    description='One network, four tasks, as ROS 2 topics; visual odometry on top.',
+    description='One network, four tasks, as ROS 2 topics; visual odometry and place recognition on top.',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
             'demo = mt_perception.demo.cli:main',
             'evaluate = mt_perception.evaluation.cli:main',
             'perception = mt_perception.nodes.executables:perception',
+            'place_recognition = mt_perception.nodes.executables:place_recognition',
             'sequence_player = mt_perception.nodes.executables:sequence_player',
             'visual_odometry = mt_perception.nodes.executables:visual_odometry',
         ],

@@ -16,6 +16,11 @@ def perception():
     return _run('perception')
 
 
+def place_recognition():
+    """Run the place recognition node."""
+    return _run('place_recognition')
+
+
 def sequence_player():
     """Run the sequence player."""
     return _run('sequence_player')

@@ -15,19 +15,20 @@ class KeypointMessageError(MtError):
     """A KeypointArray whose arrays do not fit its own numbers."""
 
 
-def keypoints_to_message(keypoints, header, descriptor_type='float32'):
+def keypoints_to_message(keypoints, header, descriptor_type='float32', metric=True):
     """
     Return :class:`Keypoints` as mt_msgs/KeypointArray.
 
     :param header: std_msgs/Header of the image.
     :param descriptor_type: one of ``DESCRIPTOR_TYPES``.
+    :param metric: the unit of their depth is the metre.
     """
     number, dtype = DESCRIPTOR_TYPES[descriptor_type]
     message = KeypointArray(header=header, model_id=keypoints.model_id, count=len(keypoints))
     message.image_width, message.image_height = (int(v) for v in keypoints.image_size)
     message.descriptor_type = number
     message.descriptor_dim = int(keypoints.descriptors.shape[1])
-    message.depth_is_metric = True
+    message.depth_is_metric = metric
     fill(message.xy, keypoints.xy, np.float32)
     fill(message.scores, keypoints.scores, np.float32)
     fill(message.descriptors, keypoints.descriptors, dtype)
@@ -36,13 +37,14 @@ def keypoints_to_message(keypoints, header, descriptor_type='float32'):
     return message
 
 
-def keypoints_from_message(message):
+def keypoints_from_message(message, any_unit=False):
     """
     Return an mt_msgs/KeypointArray as :class:`Keypoints`.
 
     Depth that is not metric comes out as unknown; binary descriptors come out as ±1/√bits, so that their
     scalar product falls with the Hamming distance.
 
+    :param any_unit: keep depth that is not metric, too.
     :raises KeypointMessageError: an array does not have the length ``count`` asks for.
     """
     n, dim = message.count, message.descriptor_dim
@@ -71,7 +73,7 @@ def keypoints_from_message(message):
         np.frombuffer(message.scores, np.float32),
         descriptors.astype(np.float32),
         (message.image_width, message.image_height),
-        depth=np.frombuffer(message.depth, np.float32) if message.depth_is_metric else None,
+        depth=np.frombuffer(message.depth, np.float32) if any_unit or message.depth_is_metric else None,
         class_id=np.frombuffer(message.class_id, np.uint8),
         model_id=message.model_id,
     )
@@ -82,3 +84,19 @@ def global_descriptor_to_message(descriptor, model_id, header):
     message = GlobalDescriptor(header=header, model_id=model_id)
     fill(message.descriptor, descriptor, np.float32)
     return message
+
+
+def global_descriptor_from_message(message):
+    """
+    Return an mt_msgs/GlobalDescriptor as [G] float32 of unit length.
+
+    :raises KeypointMessageError: it is empty, zero or not finite.
+    """
+    descriptor = np.frombuffer(message.descriptor, np.float32)
+    length = np.linalg.norm(descriptor)
+    if not (np.isfinite(length) and length > 0):
+        raise KeypointMessageError(
+            f'a global descriptor of model {message.model_id!r} with {len(descriptor)} elements has length '
+            f'{length:g}; it must be a unit vector'
+        )
+    return descriptor / length

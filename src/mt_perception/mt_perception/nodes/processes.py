@@ -12,7 +12,7 @@ from pathlib import Path
 from mt_perception.errors import MtError
 from mt_perception.nodes.runner import END_WITH_PARENT
 
-NODES = ('perception', 'visual_odometry', 'sequence_player')
+NODES = ('perception', 'visual_odometry', 'place_recognition', 'sequence_player')
 END_S = 25.0
 DISCOVERY_PORT = 7400  # DDS-RTPS 2.5, section 9.6.2.3
 PORTS_PER_DOMAIN = 250

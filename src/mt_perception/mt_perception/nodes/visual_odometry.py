@@ -3,8 +3,8 @@ The visual odometry node: keypoints in, the motion of the robot out.
 
 ``visual_odometry`` (executable). Subscribes ``perception/keypoints``, ``perception/label_info``,
 ``camera_info`` and ``/tf_static``; publishes ``visual_odometry/odometry``, ``visual_odometry/path``,
-``visual_odometry/map_points`` and the transform odom → base_link (REP 105); offers
-``visual_odometry/reset`` and ``visual_odometry/save_trajectory``.
+``visual_odometry/map_points``, ``visual_odometry/keyframes`` and the transform odom → base_link (REP 105);
+offers ``visual_odometry/reset`` and ``visual_odometry/save_trajectory``.
 """
 
 import os
@@ -35,7 +35,7 @@ from mt_perception.nodes.conversions import (
     seconds_from_stamp,
     transform_to_message,
 )
-from mt_perception.nodes.feature_messages import keypoints_from_message
+from mt_perception.nodes.feature_messages import keypoints_from_message, keypoints_to_message
 from mt_perception.nodes.frames import base_covariance, base_pose, velocity
 from mt_perception.nodes.health import timing_values
 from mt_perception.nodes.managed_node import ManagedNode
@@ -195,7 +195,12 @@ class VisualOdometryNode(ManagedNode):
         )
         for number, sentence in enumerate(getattr(self._matcher, 'warnings', ())):
             self.health.warn(f'engine {number}', sentence)
-        for name, message_type in (('odometry', Odometry), ('path', Path), ('map_points', PointCloud2)):
+        for name, message_type in (
+            ('odometry', Odometry),
+            ('path', Path),
+            ('map_points', PointCloud2),
+            ('keyframes', KeypointArray),
+        ):
             self._publishers_by_name[name] = self.create_lifecycle_publisher(
                 message_type, f'visual_odometry/{name}', output_qos()
             )
@@ -342,6 +347,7 @@ class VisualOdometryNode(ManagedNode):
         with self._lock:
             if self._odometry is not None:
                 self._odometry.finish()
+                self._publish_keyframe(message.header, result)
         self._timings.add(
             {
                 'wait': (started - received) * 1e3,
@@ -432,6 +438,17 @@ class VisualOdometryNode(ManagedNode):
         self._previous = (stamp, pose) if tracking else None
         self._last = result
         self._published.tick()
+
+    def _publish_keyframe(self, header, result):
+        """Publish the keyframe that the last frame has become, with the depths of the map."""
+        publisher = self._publishers_by_name['keyframes']
+        if not result.is_keyframe or publisher.get_subscription_count() == 0:
+            return
+        keyframe = self._odometry.newest_keyframe()
+        if keyframe is not None and keyframe.stamp == result.stamp:
+            publisher.publish(
+                keypoints_to_message(keyframe.keypoints, header, 'float16', metric=keyframe.metric)
+            )
 
     def _report_state(self, result):
         if result.state == OdometryState.LOST:

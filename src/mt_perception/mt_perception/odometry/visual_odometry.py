@@ -19,6 +19,7 @@ from mt_perception.odometry.geometry import (
 )
 from mt_perception.odometry.local_map import LocalMap
 from mt_perception.odometry.locator import Locator
+from mt_perception.odometry.mapped_keyframe import mapped_keyframe
 from mt_perception.odometry.mapping import Mapper
 from mt_perception.odometry.parameters import OdometryParameters
 from mt_perception.odometry.records import Record
@@ -152,6 +153,16 @@ class VisualOdometry:
             return np.zeros((0, 3), np.float32)
         ids = self._map.ids()
         return self._map.position[ids[self._map.depth_sigma[ids] == 0]].astype(np.float32)
+
+    def newest_keyframe(self):
+        """
+        Return the newest keyframe as :class:`MappedKeyframe`, None before the first.
+
+        After :meth:`finish`, which gives a new keyframe its points.
+        """
+        if self._map is None or self._pending is not None:
+            return None
+        return mapped_keyframe(self._map.keyframes[-1], self._map, self.metric)
 
     # ---------------------------------------------------------------- start
 
