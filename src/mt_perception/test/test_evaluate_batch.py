@@ -139,7 +139,12 @@ def test_ctrl_c_ends_all_processes(tmp_path):
     source = str(Path(sys.modules['mt_perception'].__file__).parents[1])
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([source, os.environ.get('PYTHONPATH', '')]))
     process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     try:
         wait_for(lambda: output.is_dir() and len(list(output.iterdir())) == 2, 120)
