@@ -1,5 +1,5 @@
 """
-The whole system on a workstation: perception and visual odometry on a camera, RViz on request.
+The whole system on a workstation: perception, visual odometry and places on a camera, RViz on request.
 
     ros2 launch mt_perception desktop.launch.py image:=/camera/image_raw rviz:=true
 
@@ -49,7 +49,7 @@ ARGUMENTS = [
         'matcher',
         default_value='',
         choices=['', 'lightglue', 'nearest'],
-        description='What matches keypoints in odometry; empty = as in the parameter files (lightglue).',
+        description='What matches keypoints; empty = as in the parameter files (lightglue).',
     ),
     DeclareLaunchArgument(
         'engine',
@@ -59,6 +59,15 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         'odometry', default_value='true', choices=['true', 'false'], description='Start visual odometry.'
+    ),
+    DeclareLaunchArgument(
+        'places',
+        default_value='true',
+        choices=['true', 'false'],
+        description='Start place recognition too, where there is odometry: loops, maps, map → odom.',
+    ),
+    DeclareLaunchArgument(
+        'map', default_value='', description='Saved map to load at the start; empty = none.'
     ),
     DeclareLaunchArgument(
         'autostart',
@@ -98,7 +107,7 @@ ARGUMENTS = [
 def start_nodes(context):
     """Return the nodes, once the arguments are known."""
     value = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
-    for name in ('platform_params', 'params_file', 'model'):
+    for name in ('platform_params', 'params_file', 'model', 'map'):
         if value[name] and not os.path.isfile(value[name]):
             raise RuntimeError(f"{name} '{value[name]}' does not exist")
     if value['rviz'] == 'true':  # an exception after the first node would leave that one running
@@ -134,7 +143,10 @@ def start_nodes(context):
 
     nodes = [node('perception', transport, model=value['model'], engine=value['engine'])]
     if value['odometry'] == 'true':
-        nodes.append(node('visual_odometry', {}, matcher=value['matcher'], engine=value['engine']))
+        matcher, engine = value['matcher'], value['engine']
+        nodes.append(node('visual_odometry', {}, matcher=matcher, engine=engine))
+        if value['places'] == 'true':
+            nodes.append(node('place_recognition', {}, matcher=matcher, engine=engine, map_file=value['map']))
     if value['rviz'] == 'true':
         nodes.append(
             Node(

@@ -68,7 +68,9 @@ def start_player(context):
     """Return the player, once the arguments are known."""
     names = ('sequence', 'frames', 'rate', 'loop', 'shutdown', 'use_sim_time', 'image', 'camera_info')
     value = {name: LaunchConfiguration(name).perform(context) for name in names}
-    with_odometry = LaunchConfiguration('odometry').perform(context) == 'true'
+    odometry, places = (
+        LaunchConfiguration(name).perform(context) == 'true' for name in ('odometry', 'places')
+    )
     image = value['image'].removesuffix('/compressed')
     info = value['camera_info'] or os.path.join(os.path.dirname(image), 'camera_info')
     player = Node(
@@ -84,7 +86,7 @@ def start_player(context):
                 'loop': value['loop'] == 'true',
                 'publish_clock': value['use_sim_time'] == 'true',
                 'image_transport': 'compressed' if value['image'].endswith('/compressed') else 'raw',
-                'wait_for_info_subscribers': 2 if with_odometry else 1,
+                'wait_for_info_subscribers': 1 + odometry + (odometry and places),
             }
         ],
         remappings=[('image', image), ('image/compressed', f'{image}/compressed'), ('camera_info', info)],

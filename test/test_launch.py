@@ -45,6 +45,7 @@ def test_parameters_exist():
     """A launch file that sets a parameter the node does not have would only fail on a robot."""
     from mt_perception.nodes.managed_node import COMMON_PARAMETERS
     from mt_perception.nodes.perception import PerceptionNode
+    from mt_perception.nodes.place_recognition import PlaceRecognitionNode
     from mt_perception.nodes.sequence_player import SequencePlayerNode
     from mt_perception.nodes.visual_odometry import VisualOdometryNode
 
@@ -55,6 +56,7 @@ def test_parameters_exist():
     given = {call.args[0].value: {key.arg for key in call.keywords} for call in calls(desktop, 'node')}
     assert given['perception'] <= names(PerceptionNode)
     assert given['visual_odometry'] <= names(VisualOdometryNode)
+    assert given['place_recognition'] <= names(PlaceRecognitionNode)
     keys = [
         {key.value for key in node.keys}
         for node in ast.walk(ast.parse(replay.read_text()))

@@ -11,7 +11,14 @@ from ament_index_python.packages import get_package_prefix, get_package_share_di
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = {'desktop.launch.py', 'jetson.launch.py', 'replay.launch.py'}
-CONFIG = {'perception.yaml', 'visual_odometry.yaml', 'jetson.yaml', 'fastdds.xml', 'mt_perception.rviz'}
+CONFIG = {
+    'perception.yaml',
+    'visual_odometry.yaml',
+    'place_recognition.yaml',
+    'jetson.yaml',
+    'fastdds.xml',
+    'mt_perception.rviz',
+}
 # The fields of the real packages: geometry2 (ros2) and vision_msgs 4 (ros-perception).
 REAL_DEFINITIONS = {
     'tf2_msgs/msg/TFMessage': ['geometry_msgs/TransformStamped[] transforms'],
@@ -78,7 +85,9 @@ def test_every_executable_can_be_started(package):
     folder = Path(get_package_prefix(package)) / 'lib' / package
     names = {path.name for path in folder.iterdir()}
     expected = {
-        'mt_perception': {'demo', 'evaluate', 'perception', 'sequence_player', 'visual_odometry'},
+        'mt_perception': {
+            *('demo', 'evaluate', 'perception', 'place_recognition', 'sequence_player', 'visual_odometry'),
+        },
         'mt_training': {
             *('benchmark', 'build_engine', 'convert_mapillary', 'distill', 'evaluate', 'export', 'package'),
             *('panoptic', 'predict', 'prune', 'pseudo_label', 'quantize', 'speed', 'train'),

@@ -15,14 +15,18 @@ from mt_perception.nodes.managed_node import COMMON_PARAMETERS
 from mt_perception.nodes.odometry_parameters import odometry_parameters
 from mt_perception.nodes.parameters import Parameter, ParameterError
 from mt_perception.nodes.perception import PerceptionNode
+from mt_perception.nodes.place_parameters import place_parameters
+from mt_perception.nodes.place_recognition import PlaceRecognitionNode
 from mt_perception.nodes.sequence_player import SequencePlayerNode
 from mt_perception.nodes.visual_odometry import VisualOdometryNode
 from mt_perception.odometry import OdometryParameters
+from mt_perception.place_recognition import PlaceParameters
 
 CONFIG = Path(__file__).resolve().parent.parent / 'config'
 NODES = {
     'perception': PerceptionNode,
     'visual_odometry': VisualOdometryNode,
+    'place_recognition': PlaceRecognitionNode,
     'sequence_player': SequencePlayerNode,
 }
 
@@ -68,6 +72,14 @@ def test_odometry_parameters_are_the_cores():
     for field in fields(OdometryParameters):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         assert table[field.name].convert(default) == default
+
+
+def test_place_parameters_are_the_cores():
+    """Every field of the core is a parameter, with its default inside its range."""
+    table = {entry.name: entry for entry in place_parameters()}
+    assert list(table) == [field.name for field in fields(PlaceParameters)]
+    for field in fields(PlaceParameters):
+        assert table[field.name].convert(field.default) == field.default
 
 
 class TestConvert:
@@ -130,6 +142,7 @@ def test_rviz_shows_every_topic():
         'visual_odometry/odometry',
         'visual_odometry/path',
         'visual_odometry/map_points',
+        'place_recognition/path',
         'sequence_player/ground_truth',
     ):
         assert f'Value: {topic}\n' in text, topic

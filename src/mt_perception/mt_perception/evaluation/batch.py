@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mt_perception.errors import EvaluationError, SequenceError
-from mt_perception.evaluation import odometry
+from mt_perception.evaluation import odometry, places
 from mt_perception.evaluation.jobs import cores, run_tasks
 from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import plain, write_json
@@ -21,6 +21,7 @@ from mt_perception.evaluation.repeats import summarize
 from mt_perception.evaluation.table import markdown_table, plain_table
 from mt_perception.evaluation.trajectory import KITTI_LENGTHS_M
 from mt_perception.odometry import OdometryParameters
+from mt_perception.place_recognition import PlaceParameters
 from mt_perception.writing import whole_file
 
 AUTO = 'auto'
@@ -41,6 +42,8 @@ class Settings:
     :param frames: 'A:B' of every sequence, or None.
     :param lengths: of KITTI's sub-paths in metres, or 'auto'.
     :param threads: of the engines on the CPU, 0 = one per core.
+    :param places: :class:`PlaceParameters` to close loops with, or None.
+    :param map_file: where the map is saved, or None.
     """
 
     features: str
@@ -53,6 +56,8 @@ class Settings:
     frames: str | None = None
     lengths: tuple | str = KITTI_LENGTHS_M
     threads: int = 0
+    places: PlaceParameters | None = None
+    map_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,18 @@ def read_settings(args):
         odometry.read_parameters(args.params_file) if args.params_file else OdometryParameters(),
         args.frames,
         read_lengths(args.segment_lengths),
+        places=read_place_parameters(args),
+        map_file=args.save_map,
     )
+
+
+def read_place_parameters(args):
+    """Return the :class:`PlaceParameters` of a command line, None when loops are not asked for."""
+    if args.save_map is not None and (args.repeat > 1 or len(args.sequence) > 1):
+        raise EvaluationError('--save-map takes the map of one run over one sequence')
+    if args.place_params_file is not None:
+        return odometry.read_parameters(args.place_params_file, PlaceParameters)
+    return PlaceParameters() if args.loops or args.save_map is not None else None
 
 
 def read_lengths(texts):
@@ -212,9 +228,21 @@ def evaluate_sequence(task, report=None, show=False):
     if sequence.camera is None:
         raise EvaluationError(f"sequence '{task.source}' has no camera calibration, which odometry needs")
     features, matcher = _tools(settings)
+    collector = None
+    if settings.places is not None:
+        places.check_features(features, f'--features {settings.features}')
+        collector = places.KeyframeCollector(sequence.camera)
     output = odometry.make_folder(task.folder)
-    outcome = odometry.follow(sequence, features, matcher, settings.parameters, show, report)
+    outcome = odometry.follow(sequence, features, matcher, settings.parameters, show, report, collector)
     metrics, scored = odometry.score(sequence, outcome, settings.lengths)
+    if collector is not None:
+        closed = places.close_loops(
+            collector.keyframes, outcome.stamps, outcome.poses, matcher, settings.places, show
+        )
+        places.score_loops(sequence, outcome, closed, metrics, odometry.compare)
+        places.write_loops(output, metrics, outcome, closed, scored)
+        if settings.map_file is not None:
+            closed.places.save(settings.map_file)
     metrics = {
         'sequence': sequence.name,
         'features': settings.features,

@@ -1,4 +1,4 @@
-"""``evaluate``: how good the odometry is, and how quick the whole system."""
+"""``evaluate``: how good odometry and localisation are, and how quick the whole system."""
 
 import argparse
 
@@ -12,9 +12,10 @@ def parser():
         prog='evaluate',
         description='Measure on a sequence; writes metrics.json and pictures, prints a table.',
     )
-    commands = out.add_subparsers(dest='command', required=True, metavar='odometry|latency')
+    commands = out.add_subparsers(dest='command', required=True, metavar='odometry|localization|latency')
     for name, module, text in (
         ('odometry', _odometry(), 'trajectory against ground truth, offline'),
+        ('localization', _localization(), 'single images in a saved map, offline'),
         ('latency', _latency(), 'latency and throughput through the real nodes and DDS'),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -27,6 +28,12 @@ def _odometry():
     from mt_perception.evaluation import odometry
 
     return odometry
+
+
+def _localization():
+    from mt_perception.evaluation import localization
+
+    return localization
 
 
 def _latency():

@@ -92,6 +92,24 @@ def add_arguments(parser):
         'the cores, so that times are longer',
     )
     parser.add_argument(
+        '--loops',
+        action='store_true',
+        help='close loops after the odometry, and score the corrected path too',
+    )
+    parser.add_argument(
+        '--place-params-file',
+        type=Path,
+        default=None,
+        help='parameters of the place_recognition node, the same YAML file',
+    )
+    parser.add_argument(
+        '--save-map',
+        type=Path,
+        default=None,
+        metavar='FILE',
+        help='save the map with its loops closed, for evaluate localization and place_recognition/load_map',
+    )
+    parser.add_argument(
         '--output', type=Path, default=Path('out/odometry'), help='folder (default: out/odometry)'
     )
 
@@ -124,10 +142,12 @@ def run(args):
     batch.run(args)
 
 
-def read_parameters(path):
+def read_parameters(path, table=OdometryParameters):
     """
-    Read a ROS parameter file; names that are not the odometry core's are the node's and do not matter here.
+    Read a ROS parameter file; names that are not the core's are the node's and do not matter here.
 
+    :param table: dataclass of the core's parameters.
+    :return: an instance of it.
     :raises EvaluationError: a file that is missing, not YAML, or has a value of the wrong type.
     """
     import yaml
@@ -142,7 +162,7 @@ def read_parameters(path):
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise EvaluationError(f"'{path}' is not a ROS parameter file (node: ros__parameters: …)") from error
     known = {}
-    for field in fields(OdometryParameters):
+    for field in fields(table):
         if field.name not in values:
             continue
         value, kind = values[field.name], type(field.default)
@@ -155,7 +175,7 @@ def read_parameters(path):
                 f"parameter '{field.name}' in '{path}' is {value!r}, it must be {KINDS[kind]}"
             )
         known[field.name] = value
-    return replace(OdometryParameters(), **known)
+    return replace(table(), **known)
 
 
 def make_features(args):
@@ -184,7 +204,7 @@ def make_folder(path):
     return path
 
 
-def follow(sequence, features, matcher, parameters=None, progress=True, report=None):
+def follow(sequence, features, matcher, parameters=None, progress=True, report=None, collector=None):
     """
     Run features and odometry over a sequence, as the nodes do on its images.
 
@@ -194,20 +214,24 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
     :param parameters: :class:`OdometryParameters`.
     :param progress: show a bar on stderr.
     :param report: called with (frames done, frames) after each frame.
+    :param collector: :class:`mt_perception.evaluation.places.KeyframeCollector` for the keyframes, or None.
     :return: :class:`Run`.
     """
     from tqdm import tqdm
 
     metadata = getattr(features, 'metadata', None)
     class_names = metadata.class_names if metadata is not None else ()
+    tasks = ('keypoints',) if collector is None else ('keypoints', 'global_descriptor')
     odometry = VisualOdometry(sequence.camera, matcher, parameters, class_names)
     results, stage_ms, total_ms = [], {}, []
     with tqdm(total=len(sequence), desc=sequence.name, unit='frame', disable=not progress) as bar:
         for frame in sequence:
             began = perf_counter()
-            perception = features.process(frame.image, frame.camera, ('keypoints',))
+            perception = features.process(frame.image, frame.camera, tasks)
             result = odometry.track(float(frame.stamp), perception.keypoints)
             odometry.finish()
+            if collector is not None:
+                collector.take(odometry, result, perception.global_descriptor)
             total_ms.append((perf_counter() - began) * 1e3)
             results.append(result)
             stages = {**perception.timings_ms, **result.timings_ms}
@@ -367,6 +391,13 @@ def print_results(metrics, output):
         ('RPE per frame', f'{text("rpe_trans_m", 4, " m")}, {text("rpe_rot_deg", 3, "°")}'),
         ('frames per second', text('fps', 1)),
     ]
+    if 'loops' in metrics:
+        false = '' if metrics['loops_false'] is None else f', {metrics["loops_false"]} of them false'
+        rows[-1:-1] = [
+            ('loops', f'{metrics["loops_accepted"]} of {metrics["loops"]} accepted{false}'),
+            ('ATE RMSE, Sim(3), loops closed', text('ate_rmse_sim3_m_closed', 3, ' m')),
+            ('ATE RMSE, SE(3), loops closed', text('ate_rmse_m_closed', 3, ' m')),
+        ]
     if metrics['standing_drift_m'] is not None:
         drifted = f'{text("standing_drift_m", 4, " m")}, {text("standing_drift_deg", 3, "°")}'
         rows.insert(-1, ('drift while standing', drifted))

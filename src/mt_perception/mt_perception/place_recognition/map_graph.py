@@ -9,6 +9,8 @@ from mt_perception.place_recognition.odometry_edges import odometry_edge
 from mt_perception.place_recognition.pose_graph import Edge, agrees, optimize, refine
 from mt_perception.place_recognition.similarity import interpolate, invert, rigid, scale_of
 
+AT_REST, ANYWHERE, ANY_SCALE = 1e-4, 1e6, 1.0  # standard deviations of what holds a map in its place
+
 
 class MapGraph:
     """
@@ -119,34 +121,30 @@ class MapGraph:
             )
             move = self.poses[loop.earlier] @ loop.relation.transform @ invert(self.poses[loop.later])
             poses[own] = move @ poses[own]
-        fixed = np.flatnonzero(~own) if not own.all() else [0]
         edges = [
             Edge(place[edge.first], place[edge.second], edge.transform, edge.covariance)
             for edge in self._edges
         ]
         closing = [self._edge(loop, place) for loop in loops]
-        confidence = self.parameters.loop_confidence
+        fixed, others = np.flatnonzero(~own), []
+        if own.all():
+            fixed, others = [len(used)], anchors([self.keyframes[number].pose for number in used])
+            poses = np.concatenate([poses, np.eye(4)[None]])
+        p = self.parameters
         if refining:
             before = {id(loop): ok for loop, ok in zip(self.loops, self.right)}
             trusted = [before[id(loop)] for loop in loops]
-            result = refine(poses, fixed, edges, closing, trusted, confidence)
+            result = refine(poses, fixed, edges, closing, trusted, p.loop_confidence, others)
         else:
-            result = optimize(
-                poses,
-                fixed,
-                edges,
-                closing,
-                confidence,
-                self.parameters.consistent_keyframes,
-                self.parameters.consistency_window,
-            )
+            support = p.consistent_keyframes, p.consistency_window
+            result = optimize(poses, fixed, edges, closing, p.loop_confidence, *support, others)
         now = {id(loop): ok for loop, ok in zip(loops, result.right.tolist())}
         return used, result.poses, [now.get(id(loop), False) for loop in self.loops]
 
     def _take(self, solved):
         """Take over what :meth:`_solve` has found."""
         used, poses, self.right = solved
-        for number, pose in zip(used, poses):
+        for number, pose in zip(used, poses):  # the origin is none of them
             if not self.keyframes[number].fixed:
                 self.poses[number] = pose
 
@@ -224,3 +222,19 @@ class MapGraph:
             share = float(np.clip((stamp - known[left]) / gap, 0, 1)) if gap > 0 else 0.0
             out.append(rigid(interpolate(moves[left], moves[right], share) @ pose))
         return np.array(out).reshape(-1, 4, 4)
+
+
+def anchors(poses):
+    """
+    Return edges from the origin, a pose after the last, that fix the first of ``poses`` and the mean scale.
+
+    Which keyframe's unit is the right one nobody knows: their geometric mean stays what it is.
+
+    :param poses: list of [4,4] of odometry.
+    """
+    out = []
+    for k, pose in enumerate(poses):
+        sigma = np.full(7, AT_REST if k == 0 else ANYWHERE)
+        sigma[6] = ANY_SCALE
+        out.append(Edge(len(poses), k, pose, np.diag(sigma**2)))
+    return out

@@ -11,7 +11,7 @@ Perception, RA-L 2020), in which a wrong loop ends with no influence.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from mt_perception.place_recognition.sim3_least_squares import Edges, errors, minimize
 from mt_perception.place_recognition.similarity import adjoint
@@ -52,7 +52,7 @@ class Optimized:
     right: np.ndarray
 
 
-def optimize(poses, fixed, edges, loops, confidence=0.99, support=1, window=8):
+def optimize(poses, fixed, edges, loops, confidence=0.99, support=1, window=8, others=()):
     """
     Move poses so that edges and as many loops as fit agree.
 
@@ -63,18 +63,20 @@ def optimize(poses, fixed, edges, loops, confidence=0.99, support=1, window=8):
     :param confidence: of the χ² test that a right loop passes.
     :param support: loops of different second poses, itself counted, that a right loop has around it.
     :param window: poses away at which one still supports another.
+    :param others: list of :class:`Edge` that are right, too, but no part of odometry.
     :return: :class:`Optimized`.
     """
     held = np.zeros(len(poses), bool)
     held[list(fixed)] = True
-    everything, bound = Edges.of([*edges, *loops]), bound_of(confidence)
+    everything, bound = Edges.of([*edges, *others, *loops]), bound_of(confidence)
+    first = len(everything) - len(loops)
     solution, right = sort_out(poses, held, everything, possible(edges, loops), bound)
     weights = np.ones(len(everything))
     while True:
         right &= supported(loops, right, support, window)
-        weights[len(edges) :] = right
+        weights[first:] = right
         solution, squares = minimize(solution, held, everything, weights)
-        failing = right & (squares[len(edges) :] >= bound)
+        failing = right & (squares[first:] >= bound)
         if not failing.any():
             return Optimized(solution, right)
         right &= ~failing
@@ -117,12 +119,13 @@ def supported(loops, right, support, window):
     return out
 
 
-def refine(poses, fixed, edges, loops, right, confidence=0.99):
+def refine(poses, fixed, edges, loops, right, confidence=0.99, others=()):
     """
     As :func:`optimize`, from poses that are right already but for small corrections.
 
     :param right: [L] bool, which loops count.
     """
+    edges = [*edges, *others]
     held = np.zeros(len(poses), bool)
     held[list(fixed)] = True
     weights = np.concatenate([np.ones(len(edges)), np.asarray(right, np.float64)])
@@ -138,7 +141,7 @@ def agrees(poses, loops, confidence=0.99):
 
 def bound_of(confidence):
     """Largest squared error of a right loop."""
-    return float(chi2.ppf(confidence, 7))
+    return float(2 * gammaincinv(3.5, confidence))  # of χ² with seven degrees of freedom
 
 
 def truncated_weights(squares, bound, control):
