@@ -129,8 +129,9 @@ def align_map(places, sequence):
     """
     Find the similarity between a map and the ground truth of the sequence that it was made from.
 
-    Least squares over the keyframes' positions and the ends of their axes, as long as the scene is far:
-    where a camera looks fixes the rotation where its path is too short for that.
+    The scale is the ratio of how far the positions spread (Horn 1987, section 2D); rotation and translation
+    are least squares over the positions and the ends of the cameras' axes, as long as the scene is far: where
+    a camera looks fixes the rotation where its path is too short for that.
 
     :param sequence: :class:`Sequence`.
     :return: ((rotation, translation, scale) as :func:`trajectory.umeyama` gives it or None, what
@@ -160,16 +161,21 @@ def align_map(places, sequence):
         )
         return None, report
     truth, poses = np.array(truth), np.array(poses)
-    reach, scale = float(np.nanmedian(distances)), 1.0
-    for _ in range(5):  # the axes are as long in both only once the scale is known
-        fit = trajectory.umeyama(ends(poses, reach), ends(truth, reach * scale), with_scale=True)
-        scale = fit[2]
+    reach = float(np.nanmedian(distances))
+    scale = spread(truth[:, :3, 3]) / max(spread(poses[:, :3, 3]), 1e-12)
+    source, target = scale * ends(poses, reach), ends(truth, reach * scale)
+    fit = (*trajectory.umeyama(source, target, with_scale=False)[:2], scale)
     aligned = trajectory.transform(poses, *fit)
     angles = trajectory.rotation_angles(np.swapaxes(truth[:, :3, :3], 1, 2) @ aligned[:, :3, :3])
     report['map_scale_ratio'] = 1 / scale
     report['map_position_rmse_m'] = trajectory.rmse(trajectory.position_errors(truth, aligned))
     report['map_rotation_rmse_deg'] = float(np.degrees(trajectory.rmse(angles)))
     return fit, report
+
+
+def spread(points):
+    """Root of the mean squared distance of points [N,3] from their mean."""
+    return float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
 
 
 def ends(poses, length):

@@ -38,9 +38,14 @@ class CameraMount:
         self._node = node
         self._transforms = StaticTransforms(node)
 
-    def find(self, base_frame, camera_frame):
-        """Return the [4,4] pose of the camera in the base; may wait, so not from the executor's thread."""
-        timeout = self._node.parameters.tf_timeout if self._transforms.expected() else 0.0
+    def find(self, base_frame, camera_frame, may_wait=True):
+        """
+        Return the [4,4] pose of the camera in the base.
+
+        :param may_wait: for a transform that somebody publishes; not in the executor's thread.
+        """
+        expected = may_wait and self._transforms.expected()
+        timeout = self._node.parameters.tf_timeout if expected else 0.0
         mount = self._transforms.wait(base_frame, camera_frame, timeout)
         if mount is None:
             self._node.get_logger().info(

@@ -74,7 +74,8 @@ def loop_message(loop, earlier, later):
     message = LoopClosure(matches=relation.matches, inliers=relation.inliers, score=float(loop.score))
     message.from_stamp = stamp_from_seconds(earlier.stamp)
     message.to_stamp = stamp_from_seconds(later.stamp)
-    message.header.stamp = message.to_stamp
+    message.from_frame_id, message.to_frame_id = earlier.frame_id, later.frame_id
+    message.header.stamp, message.header.frame_id = message.to_stamp, message.to_frame_id
     message.relative_pose.pose = pose_to_message(rigid(relation.transform))
     message.relative_pose.covariance = from_frame_covariance(relation).ravel()
     message.is_metric = bool(earlier.metric and relation.has_length)

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -122,6 +123,7 @@ class PlaceRecognitionNode(ManagedNode):
         self._correction, self._located, self._jump = np.eye(4), True, False
         self._smooth = SmoothTransform(0, 0)
         self._joins = self._path_sent = None
+        self._held = deque()
         self._rate, self._timings = Rate(), Timings()
         self._loops = self._keyframes = 0
         self._anew = False
@@ -165,7 +167,8 @@ class PlaceRecognitionNode(ManagedNode):
         self._rate, self._timings = Rate(), Timings()
         self._worker = Worker(self._work, depth=p.queue_size, on_error=self.report_bug, name='places')
         self._mounts = CameraMount(self)
-        self._camera = CameraInput(self, 'camera_info', p.rectified)
+        self._camera = CameraInput(self, 'camera_info', p.rectified, self._on_camera)
+        self._held = deque(maxlen=p.queue_size)
         self._joins = (
             StampJoin(('keyframe', 'odometry', 'descriptor')),
             StampJoin(('keypoints', 'descriptor', 'nothing'), depth=100),
@@ -222,7 +225,14 @@ class PlaceRecognitionNode(ManagedNode):
         joined = self._joins[0].put(name, message)
         if joined is not None:
             self.health.clear('join')
-            self._worker.put((joined, time.perf_counter()))
+            waiting = self._worker.put if self._camera.received else self._held.append
+            waiting((joined, time.perf_counter()))
+
+    def _on_camera(self):
+        """Work on the keyframes that waited for the calibration."""
+        self.health.clear('camera')
+        while self._held and self._worker is not None:
+            self._worker.put(self._held.popleft())
 
     def _follow(self, message):
         """Publish map → odom for the newest odometry, and notice when odometry starts anew."""
@@ -425,7 +435,7 @@ class PlaceRecognitionNode(ManagedNode):
         odometry = self._joins[0].newest('odometry')
         base_frame = odometry.child_frame_id if odometry is not None else 'base_link'
         if self._mount is None:
-            self._mount = self._mounts.find(base_frame, view.frame_id)
+            self._mount = self._mounts.find(base_frame, view.frame_id, may_wait=False)
         return view, base_frame, keypoints.header.stamp
 
     def _on_get_path(self, request, response):
@@ -493,6 +503,7 @@ class PlaceRecognitionNode(ManagedNode):
             values[f'{name} subscribers'] = publisher.get_subscription_count()
         worker = self._worker
         values['keyframes in'] = self._rate.count
+        values['keyframes taken'] = worker.processed if worker is not None else 0
         values['keyframes dropped'] = worker.dropped if worker is not None else 0
         values['keyframes in the map'] = self._keyframes
         values['loops'] = self._loops

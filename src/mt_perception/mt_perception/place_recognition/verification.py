@@ -20,6 +20,7 @@ CHI2_2D = 5.991
 FLOOR_ANGLE = np.radians(0.1)  # no relative pose is better known than this …
 FLOOR_SHARE = 0.005  # … and this share of the distance of the scene …
 FLOOR_SCALE = 0.01  # … and this logarithm of a scale
+SHAPE_SHARE = 0.05  # error of the shape of a map: what a view from elsewhere is off by, of the way there
 UNKNOWN = 1e3  # standard deviation of what is not known, in units of the map or as a logarithm
 ESSENTIAL_FACTOR = 1.5  # times min_inliers: without known positions more must agree
 
@@ -101,7 +102,7 @@ class Verifier:
         factor, scale_sigma, has_scale = scale
         transform = similarity(inverse(estimate.world_to_camera), factor)
         distance = float(np.median(depth)) / factor
-        covariance = relation_covariance(estimate, factor, scale_sigma, distance, p.loop_sigma_factor)
+        covariance = relation_covariance(estimate, transform, scale_sigma, distance, p.loop_sigma_factor)
         return Relation(transform, covariance, len(pairs), len(inner), has_scale=has_scale, distance=distance)
 
     def _enough(self, inlier, rays, view, total):
@@ -204,15 +205,17 @@ def essential_motion(rays_a, rays_b, sigma):
     return best
 
 
-def relation_covariance(estimate, factor, scale_sigma, distance, widen):
+def relation_covariance(estimate, transform, scale_sigma, distance, widen):
     """
     Covariance [7,7] as in :class:`Relation` from the information of PnP.
 
     ``world_to_camera`` perturbed on the left by (translation, rotation) is its inverse perturbed on the right
-    by the opposite; the translation goes from units of the points to units of the view.
+    by the opposite; the translation goes from units of the points to units of the view. What the keypoints'
+    noise does not explain is added: the points themselves are off, which shows the more the farther apart the
+    views are.
 
     :param estimate: :class:`PoseEstimate` in the known view's unit.
-    :param factor: units of the known view per unit of the located one.
+    :param transform: [4,4] similarity, from the located view to the known one.
     :param scale_sigma: standard deviation of its logarithm.
     :param distance: of the scene in units of the located view.
     :param widen: factor on the standard deviations.
@@ -220,12 +223,14 @@ def relation_covariance(estimate, factor, scale_sigma, distance, widen):
     values, vectors = np.linalg.eigh(estimate.information)
     spread = widen**2 * (vectors / np.maximum(values, 1e-6)) @ vectors.T
     order = [3, 4, 5, 0, 1, 2]
+    factor = scale_of(transform)
+    shape = SHAPE_SHARE * np.linalg.norm(transform[:3, 3]) / factor
     out = np.zeros((7, 7))
     out[:6, :6] = spread[np.ix_(order, order)]
     out[3:6, :] /= factor
     out[:, 3:6] /= factor
-    out[:3, :3] += FLOOR_ANGLE**2 * np.eye(3)
-    out[3:6, 3:6] += (FLOOR_SHARE * distance) ** 2 * np.eye(3)
+    out[:3, :3] += (FLOOR_ANGLE**2 + (shape / distance) ** 2) * np.eye(3)
+    out[3:6, 3:6] += ((FLOOR_SHARE * distance) ** 2 + shape**2) * np.eye(3)
     out[6, 6] = scale_sigma**2
     return out
 
