@@ -14,6 +14,7 @@ import pytest
 from mt_perception.errors import EvaluationError
 from mt_perception.evaluation import batch, cli, trajectory
 from mt_perception.evaluation.odometry import lost_spans
+from mt_perception.evaluation.plots import broken
 from mt_perception.evaluation.repeats import summarize
 from mt_perception.evaluation.table import markdown_table, plain_table
 from mt_perception.odometry import OdometryState
@@ -118,6 +119,7 @@ def test_equal_names_get_a_number():
     ]
 
 
+@pytest.mark.timeout(400)
 def test_ctrl_c_ends_all_processes(tmp_path):
     """Exit status 130, one sentence, nobody left behind, nothing half written."""
     code = 'import sys; from mt_perception.evaluation import cli; sys.exit(cli.main(sys.argv[1:]))'
@@ -147,9 +149,9 @@ def test_ctrl_c_ends_all_processes(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     try:
-        wait_for(lambda: output.is_dir() and len(list(output.iterdir())) == 2, 120)
+        wait_for(lambda: output.is_dir() and len(list(output.iterdir())) == 2, 240)
         os.killpg(process.pid, signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=90)[1]
         assert process.returncode == 130
         assert error.splitlines()[-1] == 'evaluate: interrupted; only what was finished is written'
         assert 'Traceback' not in error
@@ -303,6 +305,13 @@ def test_lengths_for_short_paths():
     assert batch.read_lengths(['auto']) == 'auto' and batch.read_lengths(['5', '2.5']) == (5.0, 2.5)
     with pytest.raises(EvaluationError, match='takes metres'):
         batch.read_lengths(['inf'])
+
+
+def test_lines_are_broken_where_frames_are_missing():
+    stamps, values = broken([0.0, 0.1, 0.2, 0.9, 1.0], [[1], [2], [3], [4], [5]])
+    np.testing.assert_array_equal(values[:, 0], [1, 2, 3, np.nan, 4, 5])
+    np.testing.assert_array_equal(stamps, [0.0, 0.1, 0.2, np.nan, 0.9, 1.0])
+    assert len(broken([], np.zeros((0, 3)))[1]) == 0
 
 
 def test_local_scale_follows_a_scale_that_changes():

@@ -10,6 +10,7 @@ from mt_perception.writing import whole_file
 TRUTH, ESTIMATE, LOST, KEYFRAME, SCALE = '#15a06a', '#2563eb', '#dc2626', '#94a3b8', '#b45309'
 GRID = '#e2e8f0'
 AXES = 'xyz'
+LONGEST_STEP = 2.5  # median steps between two frames; over longer ones lines are broken
 SCALE_WINDOW = 20  # frames over which motions are compared
 OVERVIEW_COLUMNS = 4
 
@@ -23,6 +24,18 @@ def save(figure, path):
 def widest_axes(points):
     """Return the two axes in which points [N,3] extend most (the ground plane, for a vehicle), in order."""
     return sorted(np.argsort(np.ptp(points, axis=0))[-2:]) if len(points) else (0, 2)
+
+
+def broken(stamps, values):
+    """
+    Return values [N] or [N,k] with NaN put in where frames are missing, and their stamps.
+
+    A line through them does not hide that there was no pose.
+    """
+    stamps, values = np.asarray(stamps, np.float64), np.asarray(values, np.float64)
+    step = np.diff(stamps)
+    gaps = np.flatnonzero(step > LONGEST_STEP * np.median(step)) + 1 if len(step) else []
+    return np.insert(stamps, gaps, np.nan), np.insert(values, gaps, np.nan, axis=0)
 
 
 def plot_trajectory(metrics, outcome, scored, path):
@@ -45,7 +58,8 @@ def plot_trajectory(metrics, outcome, scored, path):
         across, ahead = widest_axes(estimate if truth is None else truth)
         if truth is not None:
             axes.plot(truth[:, across], truth[:, ahead], color=TRUTH, lw=3, alpha=0.55, label='ground truth')
-        axes.plot(estimate[:, across], estimate[:, ahead], color=ESTIMATE, lw=1.4, label=metrics['features'])
+        _, line = broken(stamps, estimate)
+        axes.plot(line[:, across], line[:, ahead], color=ESTIMATE, lw=1.4, label=metrics['features'])
         keyframe = np.isin(stamps, [result.stamp for result in outcome.results if result.is_keyframe])
         places = estimate[keyframe]
         axes.plot(places[:, across], places[:, ahead], '.', color=KEYFRAME, ms=5, label='keyframes')
@@ -57,7 +71,8 @@ def plot_trajectory(metrics, outcome, scored, path):
     axes.grid(color=GRID)
     error = metrics['ate_rmse_sim3_m']
     axes.set_title(
-        f'{metrics["sequence"]}' + ('' if error is None else f': ATE {error:.3f} m after Sim(3) alignment')
+        f'{metrics["sequence"]}' + ('' if error is None else f'\nATE {error:.3f} m after Sim(3) alignment'),
+        fontsize='medium',
     )
     save(figure, path)
 
@@ -95,14 +110,14 @@ def plot_errors(outcome, scored, path, scale_ratio=None):
 
 def _error_rows(axes, scored, time, scale_ratio):
     """Fill the rows that need ground truth."""
-    axes[0].plot(time, trajectory.position_errors(scored.truth, scored.aligned), color=ESTIMATE)
+    axes[0].plot(*broken(time, trajectory.position_errors(scored.truth, scored.aligned)), color=ESTIMATE)
     axes[0].set(ylabel='position error in m', ylim=(0, None))
     turned = np.swapaxes(scored.truth[:, :3, :3], 1, 2) @ scored.aligned[:, :3, :3]
-    axes[1].plot(time, np.degrees(trajectory.rotation_angles(turned)), color=ESTIMATE)
+    axes[1].plot(*broken(time, np.degrees(trajectory.rotation_angles(turned))), color=ESTIMATE)
     axes[1].set(ylabel='attitude error in °', ylim=(0, None))
     factor = scale_ratio or 1.0
     scale = factor * trajectory.local_scale(scored.truth, scored.aligned, SCALE_WINDOW)
-    axes[2].plot(time, scale, color=SCALE)
+    axes[2].plot(*broken(time, scale), color=SCALE)
     axes[2].axhline(factor, color=KEYFRAME, lw=1, ls='--')
     known = scale[np.isfinite(scale)]
     if len(known):
