@@ -17,7 +17,7 @@ class OdometryParameters:
     max_keypoints: int = 1000  # keep the strongest
 
     # things that move by themselves
-    ignore_movable: bool = True  # keypoints on the classes below are not used
+    ignore_movable: bool = False  # keypoints on the classes below are not used
     movable_classes: tuple = (
         'car',
         'van',
@@ -41,7 +41,7 @@ class OdometryParameters:
         'cat',
     )
     movable_min_others: int = 100  # other keypoints there must be for that; with fewer all are used
-    motion_check: bool = True  # find out by residuals what moves though its class does not say so
+    motion_check: bool = False  # find out by residuals what moves though its class does not say so
 
     # start-up from two views
     init_min_matches: int = 60  # with fewer matches the older view is replaced

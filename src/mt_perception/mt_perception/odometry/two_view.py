@@ -11,7 +11,7 @@ from mt_perception.odometry.geometry import inverse, reprojection_errors, robust
 CHI2_1D, CHI2_2D = 3.841, 5.991
 # of the bands around epipolar lines, in sigmas: a wide one finds a motion in noisy matches, but also one
 # between two motions, which only a narrow one tells apart
-WIDTHS = (2, 1)
+WIDE, NARROW = 2, 1
 
 
 @dataclass
@@ -113,7 +113,8 @@ def initialize(rays_a, rays_b, sigma, parameters):
     if len(rays_a) < max(8, parameters.init_min_points):
         return TwoView(0)
     rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
-    found = [start_from(rays_a, rays_b, sigma, parameters, width) for width in WIDTHS]
+    widths = (WIDE, NARROW) if parameters.motion_check else (WIDE,)
+    found = [start_from(rays_a, rays_b, sigma, parameters, width) for width in widths]
     return max(found, key=lambda view: (0 if view.good is None else view.good.sum(), view.n_inliers))
 
 
