@@ -29,7 +29,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'sequence',
         default_value='rendered:street',
-        description='KITTI, RGB-D, TUM or EuRoC folder, images, video, rosbag2, or rendered:SCENE[:SEED].',
+        description='KITTI, RGB-D, TUM, EuRoC, images, video, rosbag2, or rendered:SCENE[:SEED][:VARIANT].',
     ),
     DeclareLaunchArgument(
         'frames', default_value='', description='Part of the sequence, FIRST:END; empty = all.'

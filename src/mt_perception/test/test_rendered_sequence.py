@@ -171,6 +171,7 @@ def test_traffic_moves():
     assert changed.any()
     assert np.isin(first.labels[changed], (8, 10)).any() or np.isin(later.labels[changed], (8, 10)).any()
     assert changed.mean() < 0.2
+    assert set(np.unique(first.labels[first.moving])) <= {8, 10} and 0 < first.moving.mean() < 0.3
 
 
 def test_photometry(room):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from mt_perception.rendering import disturbances, render, render_view
 from mt_perception.rendering.centreline import block
 from mt_perception.rendering.pose import look
 from mt_perception.rendering.scene import Follower, Light, SceneBuilder
-from mt_perception.sequences import open_sequence
+from mt_perception.sequences import open_sequence, rendered
 from mt_perception.sequences.rendered import LAPS, SPEED
 from mt_perception.sequences.rendered_name import folder_name, parse_name
 
@@ -27,9 +28,17 @@ LOOPS = ['street_loop', 'room_loop']
 DIGEST = """
 import hashlib
 from mt_perception.sequences import open_sequence
-frame = open_sequence('rendered:street_loop:4:moving:motion_blur:noise', width=160, height=120)[33]
+frame = open_sequence('rendered:room_loop:4:moving:motion_blur:noise', width=160, height=120)[33]
 print(hashlib.sha256(frame.image.tobytes() + frame.depth.tobytes() + frame.moving.tobytes()).hexdigest())
 """
+
+
+@pytest.fixture(autouse=True, scope='module')
+def kept_worlds():
+    """Keep all worlds of these tests: making their textures takes the most time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendered, '_world', lru_cache(maxsize=8)(rendered._world.__wrapped__))
+        yield
 
 
 def variant(words, **size):
@@ -117,7 +126,7 @@ def test_the_room_loop_keeps_clear_of_walls_and_furniture():
 @pytest.mark.parametrize('scene, label', [('street_loop', CAR), ('room_loop', PEDESTRIAN)])
 def test_moving_things_cover_about_30_percent(scene, label):
     sequence = variant(f'{scene}:4:moving', **SMALL)
-    frames = [sequence[i] for i in np.linspace(0, len(sequence) - 1, 12).astype(int)]
+    frames = [sequence[i] for i in np.linspace(0, len(sequence) - 1, 8).astype(int)]
     shares = [frame.moving.mean() for frame in frames]
     assert 0.25 < np.mean(shares) < 0.4 and min(shares) > 0.12
     for frame in frames:
@@ -145,12 +154,6 @@ def test_things_move_on_their_own(scene):
     assert (now.moving ^ later.moving).mean() > 0.03
     both = ~now.moving & ~later.moving
     assert np.array_equal(now.depth[both], later.depth[both], equal_nan=True)
-
-
-def test_traffic_is_in_the_mask_too():
-    frame = variant('street:4:traffic=6', **SMALL)[0]
-    assert set(np.unique(frame.labels[frame.moving])) <= {CAR, 10}
-    assert 0 < frame.moving.mean() < 0.3
 
 
 def test_a_follower_is_drawn_as_if_it_had_been_built_there():
@@ -320,7 +323,7 @@ def test_every_process_makes_the_same_variant():
     done = subprocess.run(
         [sys.executable, '-c', DIGEST], capture_output=True, text=True, check=True, env=environment
     )
-    sequence = variant('street_loop:4:moving:motion_blur:noise', **SMALL)
+    sequence = variant('room_loop:4:moving:motion_blur:noise', **SMALL)
     sequence[100]
     frame = sequence[33]
     seen = frame.image.tobytes() + frame.depth.tobytes() + frame.moving.tobytes()

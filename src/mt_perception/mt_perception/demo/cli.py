@@ -16,7 +16,7 @@ def parser():
     out.add_argument(
         '--sequence',
         default='rendered:street',
-        help='folder, bag or video, or rendered:SCENE[:SEED] (default: rendered:street)',
+        help='folder, bag or video, or rendered:SCENE[:SEED][:VARIANT] (default: rendered:street)',
     )
     out.add_argument('--frames', default=None, help='part of the sequence, A:B (default: all)')
     out.add_argument(

@@ -76,7 +76,8 @@ class Task:
 
     def __str__(self):
         """Return what a progress bar shows."""
-        return self.folder.name
+        run = self.folder.name.startswith('run_')
+        return '/'.join(self.folder.parts[-2:]) if run else self.folder.name
 
 
 def read_settings(args):

@@ -80,9 +80,8 @@ def _attempt(work, task, report):
 
 
 def _in_processes(work, tasks, jobs, bars, end):
-    context = multiprocessing.get_context(
-        'spawn'
-    )  # ONNX Runtime and OpenCV have threads; a fork would lose them
+    # ONNX Runtime and OpenCV have threads, which a fork would lose.
+    context = multiprocessing.get_context('spawn')
     waiting = list(enumerate(tasks))[::-1]
     running = {}
     try:

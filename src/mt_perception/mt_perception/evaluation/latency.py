@@ -24,7 +24,9 @@ MAX_FRAMES = 300
 
 def add_arguments(parser):
     """Declare the command line."""
-    parser.add_argument('--sequence', required=True, help='folder, bag, video or rendered:SCENE')
+    parser.add_argument(
+        '--sequence', required=True, help='folder, bag, video or rendered:SCENE[:SEED][:VARIANT]'
+    )
     parser.add_argument(
         '--frames', default=None, help=f'part of the sequence, A:B (default: the first {MAX_FRAMES})'
     )

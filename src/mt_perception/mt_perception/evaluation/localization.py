@@ -30,7 +30,9 @@ BOUNDS = (
 def add_arguments(parser):
     """Declare the command line."""
     parser.add_argument('--map', type=Path, required=True, help='map saved by place recognition')
-    parser.add_argument('--sequence', required=True, help='folder, bag, video or rendered:SCENE[:SEED]')
+    parser.add_argument(
+        '--sequence', required=True, help='folder, bag, video or rendered:SCENE[:SEED][:VARIANT]'
+    )
     parser.add_argument('--frames', default=None, help='part of the sequence, A:B (default: all)')
     parser.add_argument(
         '--map-sequence',

@@ -74,7 +74,7 @@ class SequencePlayerNode(ManagedNode):
         Parameter(
             'sequence',
             '',
-            'Folder, bag or video to play, or rendered:SCENE[:SEED] (rendered:street).',
+            'Folder, bag or video to play, or rendered:SCENE[:SEED][:VARIANT] (rendered:street).',
             change=UNCONFIGURED,
         ),
         Parameter('frames', '', 'Part of the sequence to play, FIRST:END; empty = all.', change=UNCONFIGURED),

@@ -23,7 +23,7 @@ def _size(text):
 def main(argv=None):
     """Convert one sequence; return 0, or 1 after one sentence on stderr."""
     parser = argparse.ArgumentParser(prog='convert', description='Write a sequence out in another format.')
-    parser.add_argument('source', help='folder, video, bag or rendered:SCENE[:SEED]')
+    parser.add_argument('source', help='folder, video, bag or rendered:SCENE[:SEED][:VARIANT]')
     parser.add_argument('target', help='folder to make')
     parser.add_argument('--format', choices=FORMATS, default='rgbd', help='default: %(default)s')
     parser.add_argument('--frames', metavar='A:B', help='part of the sequence')
