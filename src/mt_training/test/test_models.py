@@ -26,6 +26,7 @@ from mt_training.train import load_config, override  # noqa: E402
 MAPS = {'segmentation': 'segmentation', 'depth': 'log_depth', 'global_descriptor': 'global_descriptor'}
 VARIANTS = [(name, {}) for name in NETWORKS if available(name)] + [
     ('mtnet-small', {'tasks': ['segmentation'], 'auxiliary': True}),
+    ('mtnet-nano', {'attention': True}),
     ('mtnet-nano', {'tasks': ['depth', 'keypoints']}),
     ('mtan', {'encoder': 'mobilenet_v2', 'tasks': ['segmentation']}),
     ('mtan-edge', {'encoder': 'mobilenet_v3_large', 'tasks': ['depth']}),
@@ -130,6 +131,25 @@ def test_what_has_no_weight_does_not_train():
     module = MultiTaskModule('kp2dtiny-n', {'classes': 11}, {}, {'depth': 1.0}, 1)
     losses, _ = module.losses({'dense': batch_of_pairs(), 'places': {}})
     assert set(losses) == {'depth'} and module.tasks == ('depth',)
+
+
+def test_attention_starts_without_effect_and_learns():
+    torch.manual_seed(0)
+    net, plain = (build_network('mtnet-nano', attention=on).eval() for on in (True, False))
+    added = set(net.state_dict()) - set(plain.state_dict())
+    assert added and all(name.startswith('pyramid.gates.') for name in added)
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if k not in added})
+    image = torch.rand(1, 3, 64, 96) * 255
+    before, without = net(image), plain(image)
+    for name in without:
+        torch.testing.assert_close(before[name], without[name])
+    optimizer = torch.optim.SGD(net.pyramid.gates.parameters(), 1.0)
+    for _ in range(2):  # the first step moves the last layer, the second what is before it
+        optimizer.zero_grad()
+        net(image)['segmentation'].square().mean().backward()
+        optimizer.step()
+    assert all(p.grad.abs().sum() > 0 for p in net.pyramid.gates.parameters())
+    assert not torch.equal(net(image)['segmentation'], without['segmentation'])
 
 
 def test_mtnet_small_is_the_network_its_checkpoints_are_of():

@@ -90,6 +90,15 @@ def test_tensorboard_writes_events(tmp_path):
     assert list((tmp_path / 'logs' / 'tensorboard').rglob('events.out.tfevents.*'))
 
 
+def test_wandb_writes_a_run_without_a_network(tmp_path):
+    pytest.importorskip('wandb')
+    (logger,) = trainer.build_loggers([{'wandb': {'offline': True}}], tmp_path)
+    logger.log_metrics({'loss': 1.5}, step=3)
+    logger.experiment.finish()
+    (run,) = (tmp_path / 'logs' / 'wandb').glob('offline-run-*/run-*.wandb')
+    assert b'loss' in run.read_bytes()
+
+
 def test_rich_is_used_where_it_is_installed():
     pytest.importorskip('rich')
     assert type(trainer.build_progress('auto')[0]).__name__ == 'RichProgressBar'

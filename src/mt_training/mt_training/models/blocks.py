@@ -109,6 +109,11 @@ class ChannelAttention(nn.Module):
             nn.Sigmoid(),
         )
 
+    def start_neutral(self):
+        """Let every gate start at one half, whatever the input."""
+        nn.init.zeros_(self.gate[2].weight)
+        nn.init.zeros_(self.gate[2].bias)
+
     def forward(self, x):
         """Return the gates."""
         return self.gate(x.mean(dim=(2, 3), keepdim=True))

@@ -13,7 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mt_training.models.blocks import FoldedConv, GeM, conv_bn, log_depth, separable_conv, upsample
+from mt_training.models.blocks import (
+    ChannelAttention,
+    FoldedConv,
+    GeM,
+    conv_bn,
+    log_depth,
+    separable_conv,
+    upsample,
+)
 from mt_training.models.mobilenet_v2 import MobileNetV2
 from mt_training.models.network import TASKS, Network, check_choices
 from mt_training.models.places import whitened_projection
@@ -26,22 +34,32 @@ KEYPOINT_LOGITS = CELL * CELL + 1  # one per pixel of the cell, one for "none he
 class FeaturePyramid(nn.Module):
     """Top-down fusion of strides 32, 16, 8, 4, with the whole image's average added at the top."""
 
-    def __init__(self, channels, width):
-        """Laterals from ``channels`` (strides 4, 8, 16, 32) to ``width``."""
+    def __init__(self, channels, width, attention=False):
+        """Laterals from ``channels`` (strides 4, 8, 16, 32) to ``width``; ``attention`` as in MtNet."""
         super().__init__()
         self.laterals = nn.ModuleList([conv_bn(c, width, 1, activation=False) for c in channels])
         self.context = nn.Sequential(nn.Conv2d(channels[-1], width, 1), nn.ReLU(inplace=True))
         self.smooth = nn.ModuleList([separable_conv(width, width) for _ in channels])
+        self.gates = nn.ModuleList(ChannelAttention(width, 4) for _ in channels[1:] if attention)
+        for gate in self.gates:
+            gate.start_neutral()
 
     def forward(self, features):
         """Four maps (strides 4, 8, 16, 32) → maps of strides 4, 8 and 16, each [B,width,h,w]."""
         x = self.laterals[3](features[3]) + self.context(features[3].mean(dim=(2, 3), keepdim=True))
-        x = self.smooth[3](F.relu(x))
+        x = self.weighed(self.smooth[3](F.relu(x)), 3)
         out = []
         for level in (2, 1, 0):
-            x = self.smooth[level](F.relu(self.laterals[level](features[level]) + upsample(x, 2)))
+            x = F.relu(self.laterals[level](features[level]) + upsample(x, 2))
+            x = self.weighed(self.smooth[level](x), level)
             out.append(x)
         return out[::-1]
+
+    def weighed(self, x, level):
+        """Weigh the channels of a map coarser than stride 4, each by 0–2."""
+        if not level or not len(self.gates):
+            return x
+        return x * (2 * self.gates[level - 1](x))
 
 
 class MtNet(Network):
@@ -56,6 +74,8 @@ class MtNet(Network):
     :param encoder: 'mobilenet_v2' or 'resnet50'.
     :param expansion: of MobileNetV2's blocks, 6 in the published network.
     :param tasks: which tasks it has heads for.
+    :param attention: weigh the channels of the pyramid's maps of strides 8, 16 and 32 by what the whole image
+        holds; it starts without effect, so weights trained without it go on from where they were.
     :param auxiliary: also classify the pyramid's stride-8 and stride-16 maps while training.
     :raises MtError: an unknown encoder or task.
     """
@@ -70,6 +90,7 @@ class MtNet(Network):
         encoder='mobilenet_v2',
         expansion=6,
         tasks=TASKS,
+        attention=False,
         auxiliary=False,
     ):
         """Make the network with random weights."""
@@ -81,7 +102,7 @@ class MtNet(Network):
         self.global_dim = global_dim if 'global_descriptor' in tasks else 0
         self.encoder = ResNet50() if encoder == 'resnet50' else MobileNetV2(expansion)
         c2, c4, c8, c16, c32 = self.encoder.channels
-        self.pyramid = FeaturePyramid((c4, c8, c16, c32), width)
+        self.pyramid = FeaturePyramid((c4, c8, c16, c32), width, attention)
         if 'segmentation' in tasks:
             self.segmentation = nn.Sequential(
                 separable_conv(width, width),
