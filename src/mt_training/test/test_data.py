@@ -4,24 +4,25 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
+torch = pytest.importorskip('torch', reason='needs the training environment: ./mt build --training')
 
-from mt_perception.camera import Camera
-from mt_training.data.augment import (
+from mt_perception.camera import Camera  # noqa: E402
+from mt_training.data import light  # noqa: E402
+from mt_training.data.augment import (  # noqa: E402
     random_crop,
     random_homography,
     warp_image,
     warp_labels,
     warp_points,
 )
-from mt_training.data.pairs import (
+from mt_training.data.pairs import (  # noqa: E402
     SKY_DEPTH,
     HomographyPairs,
     PlacePairs,
     RgbdPairs,
     cell_targets,
 )
-from mt_training.matcher.data import assign, homography_targets, rgbd_targets
+from mt_training.matcher.data import assign, homography_targets, rgbd_targets  # noqa: E402
 
 
 def textured(height, width, seed=0):
@@ -152,3 +153,35 @@ def test_place_pairs_are_reproducible():
     a, b = (sampler.sample(np.random.default_rng(8)) for _ in range(2))
     assert a['images'].shape == (2, 3, 32, 64)
     np.testing.assert_array_equal(a['images'], b['images'])
+
+
+def test_light_changes_nothing_but_light():
+    blocks = np.random.default_rng(3).integers(0, 255, (12, 16, 3), np.uint8)
+    image = np.kron(blocks, np.ones((10, 10, 1), np.uint8))
+    changed = [light.photometric(np.random.default_rng(seed), image) for seed in range(40)]
+    assert all(x.shape == image.shape and x.dtype == np.uint8 for x in changed)
+    means = np.array([x.mean() for x in changed])
+    assert means.std() > 8 and abs(means.mean() - image.mean()) < 25, 'brighter and darker'
+    assert len({x.tobytes() for x in changed}) == 40
+    for x in changed:  # what was an edge is one at the same place
+        assert abs(best_shift(image, x)).max() == 0
+    again = light.photometric(np.random.default_rng(5), image)
+    assert np.array_equal(again, changed[5]), 'the generator alone decides'
+    weak = light.photometric(np.random.default_rng(5), image, strength=0.2)
+    assert np.abs(weak.astype(float) - image).mean() < np.abs(again.astype(float) - image).mean()
+    assert light.photometric(np.random.default_rng(5), image, strength=0) is image
+    state = torch.random.get_rng_state()
+    light.photometric(np.random.default_rng(1), image)
+    assert torch.equal(state, torch.random.get_rng_state()), 'the training draws as it did'
+
+
+def best_shift(a, b):
+    """Whole-pixel shift of ``b`` at which its edges fit those of ``a`` best: (rows, columns)."""
+    edges = [np.abs(np.diff(x.astype(float).mean(axis=2), axis=1))[:-1] for x in (a, b)]
+    edges = [x - x.mean() for x in edges]
+    scores = {
+        (i, j): (edges[0] * np.roll(edges[1], (i, j), (0, 1)))[3:-3, 3:-3].sum()
+        for i in range(-2, 3)
+        for j in range(-2, 3)
+    }
+    return np.array(max(scores, key=scores.get))

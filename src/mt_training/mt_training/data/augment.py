@@ -1,8 +1,8 @@
 """
 Augmentation that keeps every label right.
 
-Geometry is one 3×3 matrix per view, applied to image, labels, depth and keypoints alike; photometric
-changes touch the image only.
+Geometry is one 3×3 matrix per view, applied to image, labels, depth, keypoints and intrinsics alike.
+Changes of light touch the image only: :mod:`mt_training.data.light`.
 """
 
 import cv2
@@ -118,37 +118,3 @@ def warp_depth(depth, matrix, size):
     return cv2.warpPerspective(
         depth, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=float('nan')
     )
-
-
-def photometric(rng, image, strength=1.0, blur=1.4):
-    """
-    Change light and lens, not geometry: brightness, contrast, gamma, colour, gray, blur, noise, shadow.
-
-    :param image: [H,W,3] uint8 RGB.
-    :param blur: largest standard deviation of the blur, pixels.
-    :return: the same shape and type.
-    """
-    x = image.astype(np.float32) / 255
-    x = x * (1 + strength * rng.uniform(-0.3, 0.3)) + strength * rng.uniform(-0.12, 0.12)
-    mean = x.mean()
-    x = (x - mean) * (1 + strength * rng.uniform(-0.35, 0.35)) + mean
-    x *= 1 + strength * rng.uniform(-0.12, 0.12, 3).astype(np.float32)
-    gray = x.mean(axis=2, keepdims=True)
-    if rng.random() < 0.2:
-        x = np.repeat(gray, 3, axis=2)
-    else:
-        x = gray + (x - gray) * (1 + strength * rng.uniform(-0.5, 0.4))
-    if rng.random() < 0.4 * strength:
-        x = np.clip(x, 0, 1) ** np.exp(rng.uniform(-0.5, 0.5))
-    if rng.random() < 0.25 * strength:
-        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, blur))
-    if rng.random() < 0.3 * strength:
-        x = x + rng.normal(0, rng.uniform(0.005, 0.04), x.shape).astype(np.float32)
-    if rng.random() < 0.2 * strength:
-        h, w = x.shape[:2]
-        mask = np.zeros((h, w), np.float32)
-        polygon = (rng.uniform(-0.2, 1.2, (4, 2)) * [w, h]).astype(np.int32)
-        cv2.fillPoly(mask, [cv2.convexHull(polygon)], 1.0)
-        mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(1, 15))
-        x = x * (1 - mask[..., None] * rng.uniform(0.2, 0.6))
-    return (np.clip(x, 0, 1) * 255).astype(np.uint8)

@@ -15,7 +15,6 @@ from mt_perception.camera import Camera
 from mt_perception.errors import MtError
 from mt_training.data.augment import (
     IGNORE,
-    photometric,
     random_crop,
     random_homography,
     warp_depth,
@@ -23,6 +22,7 @@ from mt_training.data.augment import (
     warp_labels,
     warp_points,
 )
+from mt_training.data.light import photometric
 from mt_training.data.pairs import (
     CELL,
     MAX_LABEL_ROLL,

@@ -19,7 +19,6 @@ import numpy as np
 
 from mt_training.data.augment import (
     IGNORE,
-    photometric,
     random_crop,
     random_homography,
     view_intrinsics,
@@ -28,6 +27,7 @@ from mt_training.data.augment import (
     warp_labels,
     warp_points,
 )
+from mt_training.data.light import photometric
 from mt_training.models.mtnet import CELL
 
 POINTS = 256  # correspondences per pair, padded
@@ -112,7 +112,7 @@ class HomographyPairs:
     :param keypoints: list of (xy, scores) from the teacher (or None entries).
     :param size: (width, height) of the views.
     :param sky: class id of the sky, which is taken to be far away, or None.
-    :param blur: see :func:`mt_training.data.augment.photometric`.
+    :param blur: see :func:`mt_training.data.light.photometric`.
     """
 
     def __init__(self, images, labels, keypoints, size, scale=(0.8, 1.9), second=None, sky=SKY, blur=1.4):

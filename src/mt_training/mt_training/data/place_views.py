@@ -3,7 +3,8 @@
 import numpy as np
 
 from mt_perception.errors import MtError
-from mt_training.data.augment import photometric, random_crop, warp_image
+from mt_training.data.augment import random_crop, warp_image
+from mt_training.data.light import photometric
 from mt_training.data.readers.images import read_rgb
 
 POSITIVE_M = 10.0  # metres; as in NetVLAD's training
