@@ -189,11 +189,12 @@ def test_lost_for_good_starts_a_new_map_at_the_last_pose():
 
 def test_covariance_is_about_the_true_error(driven):
     """Position errors lie within a few of the sigmas claimed, and the sigmas are not absurdly wide."""
-    _, poses, vo, results = driven
+    world, poses, _, results = driven
+    vo, unscaled = follow(world, poses, odometry(world, scale_source='none'))
     values, aligned = metrics.evaluate(poses, trajectory_of(vo))
-    error = metrics.position_errors(poses, aligned)
-    sigma = np.array([np.sqrt(np.trace(r.covariance[:3, :3])) for r in results])
-    tracking = np.array([r.state == TRACKING for r in results])
+    error = metrics.position_errors(poses, aligned) * values['scale_ratio']  # in units of the map
+    sigma = np.array([np.sqrt(np.trace(r.covariance[:3, :3])) for r in unscaled])
+    tracking = np.array([r.state == TRACKING for r in unscaled])
     assert 0.3 < np.sqrt(np.mean(error[tracking] ** 2)) / np.sqrt(np.mean(sigma[tracking] ** 2)) < 5
     for result in results:
         np.testing.assert_allclose(result.covariance, result.covariance.T, atol=1e-9)
