@@ -86,7 +86,7 @@ def test_a_truck_over_a_third_of_the_points_is_left_out_by_its_class():
     world, poses = leading(140), drive(40)
     share = [(world.image(pose, i).class_id == CAR).mean() for i, pose in enumerate(poses)]
     assert min(share) > 0.3
-    assert ate(world, poses, CAMVID) < 0.1
+    assert ate(world, poses, CAMVID) < 0.2
     assert ate(world, poses, CAMVID, ignore_movable=False) > 0.5
 
 

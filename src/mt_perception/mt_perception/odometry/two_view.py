@@ -153,6 +153,51 @@ def refine(rays_a, rays_b, motion, sigma):
         np.full(2 * n, sigma),
     )
     adjusted = adjust(problem, ITERATIONS, tolerance=1e-4)
+    refined = adjusted.cameras[0].copy()
+    length = np.linalg.norm(refined[:3, 3])
+    if not length > 1e-9:
+        return motion, 0.0
+    refined[:3, 3] /= length
+    explained = np.maximum(MISFIT - adjusted.chi2.reshape(-1, 2).sum(1), 0)
+    return refined, float(explained.sum())
+
+
+def same(one, other):
+    """Return whether two motions [4,4] are one."""
+    rotation = one[:3, :3].T @ other[:3, :3]
+    angle = np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))
+    direction = np.arccos(np.clip(one[:3, 3] @ other[:3, 3], -1, 1))
+    return angle < SAME_ROTATION and direction < SAME_DIRECTION
+
+
+def initialize(rays_a, rays_b, sigma, parameters):
+    """
+    Relative pose and first points from matched rays.
+
+    :param rays_a: [N,2] of the first view.
+    :param rays_b: [N,2] of the second view.
+    :param sigma: standard deviation of a ray coordinate.
+    :param parameters: :class:`OdometryParameters`.
+    :return: :class:`TwoView`.
+    """
+    if len(rays_a) < max(8, parameters.init_min_points):
+        return TwoView(0)
+    rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
+    motions, n_inliers = candidate_motions(rays_a, rays_b, sigma)
+    nothing = TwoView(n_inliers)
+    if n_inliers < parameters.init_min_points or not motions:
+        return nothing
+    least = np.radians(parameters.init_min_parallax_deg)
+    raw = []
+    for motion in motions:
+        _, good, angle = examine(rays_a, rays_b, motion, sigma)
+        raw.append((int(good.sum()), float(np.median(angle[good])) if good.any() else 0.0, motion))
+    most = max(count for count, _, _ in raw)
+    if most < parameters.init_min_points:
+        return nothing
+    likely = sorted((one for one in raw if one[0] > LIKELY * most), key=lambda one: -one[0])[:CANDIDATES]
+    if max(parallax for _, parallax, _ in likely) < least / 2:
+        return nothing
     refined = [refine(rays_a, rays_b, motion, sigma) for _, _, motion in likely]
     refined.sort(key=lambda one: -one[1])
     motion, explained = refined[0]
