@@ -233,7 +233,8 @@ def test_loss_reset_and_time_that_jumps(nodes, listener, diagnostics, offline):
     for number in range(2, 20):
         key = alone.send(number * 0.1, keypoints[number])
     known = np.array(alone.ears.odometry[key].pose.covariance).reshape(6, 6)
-    assert known[0, 0] < 1
+    assert known[0, 0] < 100, 'the scale of depth is not sure, but all else is'
+    assert known[1, 1] < 1 and known[5, 5] < 0.01
     state = alone.state(key)
     assert state.state == VisualOdometryState.TRACKING and state.inliers >= 20 and state.segment == 0
     assert state.header.frame_id == 'odom'
@@ -254,7 +255,7 @@ def test_loss_reset_and_time_that_jumps(nodes, listener, diagnostics, offline):
     assert alone.state(lost).state == VisualOdometryState.LOST
     diagnostics.wait_sentence('visual_odometry', 'odometry is lost')
     found = alone.send(2.1, keypoints[20])
-    assert alone.ears.odometry[found].pose.covariance[0] < 1, 'it finds the map again'
+    assert alone.ears.odometry[found].pose.covariance[0] < 100, 'it finds the map again'
     assert listener.wait_for(lambda: 'lost' not in diagnostics.sentence('visual_odometry'), WAIT_S)
 
     before = len(alone.ears.odometry)
@@ -300,7 +301,7 @@ def test_a_pause_keeps_the_map(nodes, listener, diagnostics, offline):
                 lambda p=publisher, w=wanted: (p.get_subscription_count() > 0) == w, WAIT_S, process.check
             )
     again = alone.send(2.0, keypoints[20], camera)
-    assert alone.ears.odometry[again].pose.covariance[0] < 1
+    assert alone.ears.odometry[again].pose.covariance[0] < 100
     moved = np.linalg.norm(alone.ears.pose(again)[:3, 3] - alone.ears.pose(last)[:3, 3])
     assert 0 < moved < 2 and np.linalg.norm(alone.ears.pose(again)[:3, 3]) > moved
     assert 'camera_info changed' not in process.log.read_text()
@@ -313,7 +314,7 @@ def test_a_depth_camera_gives_metres(nodes, listener, diagnostics, offline):
         matcher='nearest',
         diagnostics_period=0.1,
         scale_source='rgbd',
-        depth_timeout=20.0,
+        depth_timeout=10.0,
     )
     depth = listener.node.create_publisher(Image, 'depth/image', output_qos())
     alone = OdometryAlone(listener, diagnostics, process)
