@@ -30,6 +30,7 @@ CAMVID = [
     'bicyclist',
 ]
 CAR = 8
+ON = {'ignore_movable': True, 'motion_check': True}
 
 
 def test_classes_are_found_by_name():
@@ -47,7 +48,7 @@ def test_keypoints_count_as_movable_only_when_enough_others_remain():
     keypoints = Keypoints.create(
         np.arange(12).reshape(6, 2), np.ones(6), np.eye(6), (640, 480), class_id=class_id
     )
-    classes = Classes.of(CAMVID, OdometryParameters())
+    classes = Classes.of(CAMVID, OdometryParameters(ignore_movable=True))
     np.testing.assert_array_equal(classes.is_movable(keypoints, 3), [1, 0, 0, 1, 0, 1])
     assert not classes.is_movable(keypoints, 4).any()
     assert not Classes().is_movable(keypoints, 0).any()
@@ -70,7 +71,8 @@ def leading(n_body):
 
 
 def ate(world, poses, class_names=(), **parameters):
-    vo = VisualOdometry(world.camera, NearestMatcher(), OdometryParameters(**parameters), class_names)
+    parameters = OdometryParameters(**{**ON, **parameters})
+    vo = VisualOdometry(world.camera, NearestMatcher(), parameters, class_names)
     for i, pose in enumerate(poses):
         keypoints = world.image(pose, i, depth_noise=0.1)
         result = vo.track(i * 0.1, keypoints)
@@ -102,7 +104,8 @@ def test_parked_cars_help():
     world.classes[::2] = CAR
 
     def run(**parameters):
-        vo = VisualOdometry(world.camera, NearestMatcher(), OdometryParameters(**parameters), CAMVID)
+        parameters = OdometryParameters(**ON, **parameters)
+        vo = VisualOdometry(world.camera, NearestMatcher(), parameters, CAMVID)
         results = [vo.track(0.1 * i, world.image(p, i, depth_noise=0.1)) for i, p in enumerate(poses)]
         estimate = np.array([pose for _, pose in vo.trajectory()])
         return results, metrics.evaluate(np.array(poses), estimate)[0]['ate_rmse_sim3_m']

@@ -10,7 +10,7 @@ from mt_perception.evaluation import trajectory as metrics
 from mt_perception.matching import NearestMatcher
 from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdometry
 from mt_perception.odometry.ground import Ground
-from mt_perception.odometry.metric_scale import MetricScale
+from mt_perception.odometry.metric_scale import MetricScale, without_scale
 from mt_perception.odometry.scale import ScaleEstimate
 from mt_perception.odometry.scale_filter import ScaleFilter
 from mt_perception.perception.sampling import with_depth
@@ -220,6 +220,9 @@ def test_an_uncertain_scale_makes_the_position_uncertain():
     scale._filters[-1][1].step(0.0, 0.0, 1e-6)
     spread = scale.covariance(1e-4 * np.eye(6), pose_at(z=10))
     np.testing.assert_allclose(np.diag(spread), [1e-4, 1e-4, 1 + 1e-4, 1e-4, 1e-4, 1e-4], rtol=1e-3)
+    rest = without_scale(spread, np.array([0, 0, 10.0]), scale.sigma)
+    np.testing.assert_allclose(rest, 1e-4 * np.eye(6), atol=1e-12)
+    np.testing.assert_array_equal(without_scale(spread, np.ones(3), np.inf), spread)
 
 
 def follow(world, poses, class_names=(), change=None, image=None, **parameters):

@@ -20,7 +20,7 @@ class Frame:
     :ivar unit: one nominal pixel in normalised units; thresholds in pixels are multiplied by it.
     :ivar point_ids: [N] int64 map point of each keypoint, -1 where none.
     :ivar world_to_camera: [4,4].
-    :ivar covariance: [6,6] of the pose, see :class:`OdometryResult`.
+    :ivar covariance: [6,6] of the pose since the map started, along the world's axes, in units of the map.
     :ivar bounds: (smallest ray [2], largest ray [2]) that can be in the image.
     :ivar id: number of the keyframe, or None.
     :ivar movable: [N] bool, keypoints on things that move by themselves, see :mod:`movable`.

@@ -218,3 +218,17 @@ class MetricScale:
         self._last_keyframe = world_to_camera
         height = self._ground.height(points)
         return None if height is None else (np.log(self.parameters.camera_height) - height[0], height[1])
+
+
+def without_scale(covariance, position, scale_sigma):
+    """
+    Return the covariance [6,6] of a pose as if the scale were known exactly.
+
+    :param covariance: [6,6] as it is handed out.
+    :param position: [3] from where odometry started, along the same axes.
+    :param scale_sigma: see :class:`OdometryResult`.
+    """
+    out = np.array(covariance, np.float64)
+    if np.isfinite(scale_sigma):
+        out[:3, :3] -= scale_sigma**2 * position[:, None] * position
+    return out

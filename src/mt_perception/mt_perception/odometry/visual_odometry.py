@@ -84,6 +84,7 @@ class VisualOdometry:
         self._records = deque(maxlen=self.parameters.trajectory_frames)
         self._last = self._sent = None
         self._median_depth = None
+        self._origin = np.zeros((6, 6)), np.zeros(3)
         self._set_map(None)
         self._start_up = StartUp(self.parameters, np.eye(4), np.zeros((6, 6)))
 
@@ -241,7 +242,8 @@ class VisualOdometry:
         self._map.observe(reference, pairs[:, 0], ids)
         self._map.observe(frame, pairs[:, 1], ids)
         self._timed('bundle_adjustment', self._mapper.adjust, frame)
-        reference.covariance = started.covariance
+        # covariances in the map are relative to its start
+        self._origin = started.covariance, self._scale.points(start[:3, 3])
         self._locate_waiting(reference, started.waiting)
         self.state = OdometryState.TRACKING
         rows = np.flatnonzero(frame.point_ids >= 0)
@@ -430,11 +432,16 @@ class VisualOdometry:
         """Return a result of the map in metres; it shares everything else with the original."""
         scale = self._scale
         scale.follow(result.stamp, result.pose[:3, 3])
+        pose, spread, own = scale.outward(result.pose), result.covariance, result.local_covariance
+        if result.state == OdometryState.TRACKING:
+            start, position = self._origin
+            spread = scale.covariance(spread, result.pose) + moved_covariance(start, pose[:3, 3] - position)
+            own = scale.local_covariance(own)
         return replace(
             result,
-            pose=scale.outward(result.pose),
-            covariance=scale.covariance(result.covariance, result.pose),
-            local_covariance=scale.local_covariance(result.local_covariance),
+            pose=pose,
+            covariance=spread,
+            local_covariance=own,
             metric=scale.metric,
             scale_sigma=scale.sigma,
         )
@@ -468,12 +475,10 @@ class VisualOdometry:
 
     def _chain(self, reference, frame, own):
         """Covariance of a frame: its reference keyframe's, moved to it, and ``own`` of the pose estimate."""
-        move = np.eye(6)
-        move[:3, 3:] = -skew(frame.pose[:3, 3] - reference.pose[:3, 3])
-        return move @ reference.covariance @ move.T + own
+        return moved_covariance(reference.covariance, frame.pose[:3, 3] - reference.pose[:3, 3]) + own
 
     def _huge(self):
-        """Covariance of a pose that is not known."""
+        """Covariance of a pose that is not known, as it is handed out."""
         return np.eye(6) * self.parameters.lost_variance
 
     def _timed(self, stage, function, *arguments, **named):
@@ -484,7 +489,12 @@ class VisualOdometry:
         return out
 
     def _result(self, frame, spread, own, **more):
-        """Build the result of a frame in units of the map; ``own`` is its covariance within the map."""
+        """
+        Build the result of a frame in units of the map.
+
+        :param spread: [6,6] covariance since the map started, or as it is handed out of a pose not located.
+        :param own: [6,6] within the map.
+        """
         return OdometryResult(
             frame.stamp,
             self.state,
@@ -494,6 +504,13 @@ class VisualOdometry:
             segment=self.segment,
             **more,
         )
+
+
+def moved_covariance(spread, step):
+    """Return the covariance [6,6] of a pose carried over to one ``step`` [3] away and rigidly tied to it."""
+    move = np.eye(6)
+    move[:3, 3:] = -skew(step)
+    return move @ spread @ move.T
 
 
 def check(parameters):
