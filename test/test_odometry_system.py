@@ -9,17 +9,19 @@ from geometry_msgs.msg import TransformStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry, Path
-from sensor_msgs.msg import CameraInfo, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import LabelInfo, VisionClass
 
-from mt_msgs.msg import KeypointArray
+from mt_msgs.msg import KeypointArray, VisualOdometryState
 from mt_msgs.srv import SaveTrajectory
 from mt_perception.camera import Camera
 from mt_perception.evaluation.odometry import follow
 from mt_perception.matching import create_matcher
 from mt_perception.nodes.conversions import (
+    image_from_array,
     info_from_camera,
     pose_from_message,
     seconds_from_stamp,
@@ -31,7 +33,9 @@ from mt_perception.nodes.conversions import (
 from mt_perception.nodes.feature_messages import keypoints_to_message
 from mt_perception.nodes.frames import OPTICAL_TO_BASE, base_pose
 from mt_perception.nodes.qos import latched_qos, output_qos
+from mt_perception.odometry import OdometryParameters, VisualOdometry
 from mt_perception.perception import PerceptionPipeline
+from mt_perception.perception.sampling import with_depth
 from mt_perception.sequences import open_sequence
 from mt_perception.types import Keypoints
 
@@ -80,13 +84,18 @@ class Ears:
     def __init__(self, listener):
         self.listener = listener
         self.odometry, self.transforms, self.paths, self.points = {}, {}, [], []
+        self.states = {}
         listener.subscribe(Odometry, 'visual_odometry/odometry', self._odometry, output_qos(200))
         listener.subscribe(TFMessage, '/tf', self._tf, output_qos(200))
+        listener.subscribe(VisualOdometryState, 'visual_odometry/state', self._state, output_qos(200))
         listener.subscribe(Path, 'visual_odometry/path', lambda m, i: self.paths.append(m))
         listener.subscribe(PointCloud2, 'visual_odometry/map_points', lambda m, i: self.points.append(m))
 
     def _odometry(self, message, info):
         self.odometry[stamp_key(message.header.stamp)] = message
+
+    def _state(self, message, info):
+        self.states[stamp_key(message.header.stamp)] = message
 
     def _tf(self, message, info):
         for transform in message.transforms:
@@ -183,9 +192,15 @@ class OdometryAlone:
         diagnostics.wait_active(process)
         assert listener.wait_for(lambda: self.keypoints.get_subscription_count() > 0, WAIT_S)
         assert listener.wait_for(lambda: self.info.get_subscription_count() > 0, WAIT_S)
-        assert listener.wait_for(
-            lambda: diagnostics.value('visual_odometry', 'odometry subscribers') == '1', WAIT_S
-        )
+        for topic in ('odometry', 'state'):
+            assert listener.wait_for(
+                lambda t=topic: diagnostics.value('visual_odometry', f'{t} subscribers') == '1', WAIT_S
+            )
+
+    def state(self, key):
+        """Return the state of one frame."""
+        assert self.listener.wait_for(lambda: key in self.ears.states, WAIT_S, self.process.check)
+        return self.ears.states[key]
 
     def send(self, seconds, keypoints, camera=None, frame_id='camera_optical_frame', wait=True):
         """Publish one frame and wait for its odometry; return the key of its stamp."""
@@ -218,7 +233,12 @@ def test_loss_reset_and_time_that_jumps(nodes, listener, diagnostics, offline):
     for number in range(2, 20):
         key = alone.send(number * 0.1, keypoints[number])
     known = np.array(alone.ears.odometry[key].pose.covariance).reshape(6, 6)
-    assert known[0, 0] < 1
+    assert known[0, 0] < 100, 'the scale of depth is not sure, but all else is'
+    assert known[1, 1] < 1 and known[5, 5] < 0.01
+    state = alone.state(key)
+    assert state.state == VisualOdometryState.TRACKING and state.inliers >= 20 and state.segment == 0
+    assert state.header.frame_id == 'odom'
+    assert alone.state(first).state == VisualOdometryState.INITIALIZING
     assert listener.wait_for(lambda: diagnostics.value('visual_odometry', 'odometry') == 'tracking', WAIT_S)
 
     random = np.random.default_rng(3)
@@ -232,9 +252,10 @@ def test_loss_reset_and_time_that_jumps(nodes, listener, diagnostics, offline):
     assert covariance[0, 0] >= 1e6
     assert covariance[5, 5] >= 1e6
     assert np.allclose(alone.ears.pose(lost), alone.ears.pose(key)), 'the pose is held'
+    assert alone.state(lost).state == VisualOdometryState.LOST
     diagnostics.wait_sentence('visual_odometry', 'odometry is lost')
     found = alone.send(2.1, keypoints[20])
-    assert alone.ears.odometry[found].pose.covariance[0] < 1, 'it finds the map again'
+    assert alone.ears.odometry[found].pose.covariance[0] < 100, 'it finds the map again'
     assert listener.wait_for(lambda: 'lost' not in diagnostics.sentence('visual_odometry'), WAIT_S)
 
     before = len(alone.ears.odometry)
@@ -280,10 +301,97 @@ def test_a_pause_keeps_the_map(nodes, listener, diagnostics, offline):
                 lambda p=publisher, w=wanted: (p.get_subscription_count() > 0) == w, WAIT_S, process.check
             )
     again = alone.send(2.0, keypoints[20], camera)
-    assert alone.ears.odometry[again].pose.covariance[0] < 1
+    assert alone.ears.odometry[again].pose.covariance[0] < 100
     moved = np.linalg.norm(alone.ears.pose(again)[:3, 3] - alone.ears.pose(last)[:3, 3])
     assert 0 < moved < 2 and np.linalg.norm(alone.ears.pose(again)[:3, 3]) > moved
     assert 'camera_info changed' not in process.log.read_text()
+
+
+def test_a_depth_camera_gives_metres(nodes, listener, diagnostics, offline):
+    """Depth images of the same stamps, one late and one missing: the poses are those of the offline core."""
+    process = nodes.start(
+        'visual_odometry',
+        matcher='nearest',
+        diagnostics_period=0.1,
+        scale_source='rgbd',
+        depth_timeout=10.0,
+    )
+    depth = listener.node.create_publisher(Image, 'depth/image', output_qos())
+    alone = OdometryAlone(listener, diagnostics, process)
+    assert listener.wait_for(lambda: depth.get_subscription_count() > 0, WAIT_S)
+    sequence, keypoints = offline['sequence'], offline['keypoints']
+    core = VisualOdometry(sequence.camera, create_matcher('nearest'), OdometryParameters(scale_source='rgbd'))
+
+    images = [frame.depth for frame in open_sequence('rendered:street', frames='0:20')]
+
+    def publish(number, seconds=None):
+        stamp = stamp_from_seconds(number * 0.1 if seconds is None else seconds)
+        depth.publish(image_from_array(images[number], '32FC1', Header(stamp=stamp)))
+
+    for number in range(20):
+        measured = None if number == 12 else images[number]
+        expected = core.track(number * 0.1, with_depth(keypoints[number], measured))
+        core.finish()
+        late = number == 5
+        if not late:  # an image of another time belongs to no frame, and ends the waiting for one
+            publish(number, number * 0.1 + 0.05 if measured is None else None)
+        key = alone.send(number * 0.1, keypoints[number], sequence.camera, wait=not late)
+        if late:
+            publish(number)
+            assert listener.wait_for(lambda k=key: k in alone.ears.odometry, WAIT_S, process.check)
+        assert np.allclose(alone.ears.pose(key), base_pose(expected.pose, OPTICAL_TO_BASE), atol=1e-6)
+    state = alone.state(key)
+    assert expected.metric and state.metric
+    assert state.scale_sigma == pytest.approx(expected.scale_sigma, rel=1e-4) and state.scale_sigma < 0.05
+    travelled = np.linalg.norm(np.array(sequence.poses[19])[:3, 3] - np.array(sequence.poses[0])[:3, 3])
+    assert np.linalg.norm(alone.ears.pose(key)[:3, 3]) == pytest.approx(travelled, rel=0.05)
+
+    depth.publish(
+        image_from_array(np.zeros((4, 4), np.uint8), 'mono8', Header(stamp=stamp_from_seconds(2.0)))
+    )
+    alone.send(2.0, keypoints[20])
+    diagnostics.wait_sentence('visual_odometry', "not 'mono8'")
+
+
+def test_movable_classes_by_their_names(nodes, listener, diagnostics, offline):
+    """Names come from perception/label_info; when they change, so does what is left out."""
+    labels = listener.node.create_publisher(LabelInfo, 'perception/label_info', latched_qos())
+
+    def name(*names):
+        classes = [VisionClass(class_id=i, class_name=text) for i, text in enumerate(names)]
+        labels.publish(LabelInfo(class_map=classes))
+
+    name('wall', 'car', 'sky')
+    process = nodes.start(
+        'visual_odometry',
+        matcher='nearest',
+        diagnostics_period=0.1,
+        label_info_timeout=20.0,
+        ignore_movable=True,
+        movable_min_others=0,
+    )
+    alone = OdometryAlone(listener, diagnostics, process)
+    keypoints = offline['keypoints']
+    for number in range(3):
+        key = alone.send(number * 0.1, keypoints[number], offline['sequence'].camera)
+        expected = int((keypoints[number].class_id == 1).sum())
+        assert 0 < expected == alone.state(key).movable
+    name('person', 'wall', 'sky')
+    expected = int((keypoints[3].class_id == 0).sum())
+    for attempt in range(200):
+        key = alone.send(0.3 + 0.001 * attempt, keypoints[3])
+        if alone.state(key).movable == expected != int((keypoints[3].class_id == 1).sum()):
+            break
+    else:
+        pytest.fail('the new names were not used')
+
+
+def test_a_height_that_is_missing(nodes):
+    """Scale from the camera's height without the height: one sentence, and status 1."""
+    process = nodes.start('visual_odometry', matcher='nearest', scale_source='camera_height')
+    assert process.wait() == 1
+    log = process.log.read_text()
+    assert "needs parameter 'camera_height'" in log and 'Traceback' not in log
 
 
 def test_camera_mount_from_tf_static(nodes, listener, diagnostics, offline):

@@ -135,12 +135,14 @@ def test_interfaces_equal_the_real_ones(name):
 
 def test_messages_default_to_nothing_known():
     """The constants users write, and empty arrays."""
-    from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure
+    from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure, VisualOdometryState
     from mt_msgs.srv import SaveTrajectory
 
     message = KeypointArray()
     assert (message.FLOAT32, message.FLOAT16, message.UINT8, message.UNKNOWN_CLASS) == (0, 1, 2, 255)
     assert message.descriptor_type == message.FLOAT32 and len(message.descriptors) == 0
+    state = VisualOdometryState()
+    assert (state.INITIALIZING, state.TRACKING, state.LOST, state.metric) == (0, 1, 2, False)
     assert LoopClosure().relative_pose.covariance.shape == (36,)
     assert GlobalDescriptor().model_id == '' and SaveTrajectory.Response().success is False
 

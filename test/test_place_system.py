@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure
+from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure, VisualOdometryState
 from mt_msgs.srv import GetPath, LoadMap, Localize, SaveMap
 from mt_perception.nodes.conversions import (
     info_from_camera,
@@ -62,6 +62,7 @@ class Alone:
             for topic, message_type in (
                 ('visual_odometry/keyframes', KeypointArray),
                 ('visual_odometry/odometry', Odometry),
+                ('visual_odometry/state', VisualOdometryState),
                 ('perception/global_descriptor', GlobalDescriptor),
                 ('perception/keypoints', KeypointArray),
                 ('camera_info', CameraInfo),
@@ -103,6 +104,8 @@ class Alone:
         odometry.pose.covariance = covariance.ravel()
         self.bases[round(stamp, 6)] = base
         self.publishers['visual_odometry/odometry'].publish(odometry)
+        state = VisualOdometryState(header=odometry.header, scale_sigma=float('inf'))
+        self.publishers['visual_odometry/state'].publish(state)
         message = keypoints_to_message(keyframe.view.keypoints, header, 'float16')
         self.publishers['visual_odometry/keyframes'].publish(message)
         self.sent += 1
@@ -259,7 +262,8 @@ def test_files_and_images_that_cannot_be_used(nodes, listener, diagnostics, ring
     message = keypoints_to_message(keyframes[6].view.keypoints, header, 'float16')
     alone.publishers['visual_odometry/keyframes'].publish(message)
     sentence = diagnostics.wait_sentence(NODE, 'keyframes come, but not what belongs to them')
-    assert '/visual_odometry/odometry and /perception/global_descriptor' in sentence
+    assert '/visual_odometry/odometry and ' in sentence
+    assert '/visual_odometry/state and /perception/global_descriptor' in sentence
 
 
 def test_a_map_file_that_is_damaged_ends_the_start(nodes, tmp_path):

@@ -104,6 +104,26 @@ class World:
         )
 
 
+class Road(World):
+    """
+    A street whose road is seen: points of class 3 on a plane below the camera.
+
+    :param height: of the camera above the road in metres.
+    :param n_road: points on it.
+    """
+
+    def __init__(self, height=1.65, n_road=500, **world):
+        super().__init__(**world)
+        rng = np.random.default_rng((self.seed, 3))
+        road = rng.uniform((-3, height, 0), (3, height, 90), (n_road, 3))
+        self.points = np.concatenate([road, self.points])
+        more = rng.normal(size=(n_road, DESCRIPTOR_DIM))
+        more /= np.linalg.norm(more, axis=1, keepdims=True)
+        self.descriptors = np.concatenate([more, self.descriptors])
+        self.classes = np.full(len(self.points), 1)
+        self.classes[:n_road] = 3
+
+
 class Traffic(World):
     """
     A world in which one large body slides past: points on a slab that hides what is behind it.

@@ -6,6 +6,9 @@ import pytest
 from mt_perception.evaluation import trajectory as metrics
 from mt_perception.matching import NearestMatcher
 from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdometry
+from mt_perception.odometry.metric_scale import without_scale
+from mt_perception.place_recognition import Keyframe
+from mt_perception.place_recognition.odometry_edges import step_covariance
 from synthetic_world import World, drive, pose_at
 
 TRACKING, LOST = OdometryState.TRACKING, OdometryState.LOST
@@ -185,15 +188,26 @@ def test_lost_for_good_starts_a_new_map_at_the_last_pose():
     np.testing.assert_allclose(poses[tracked][0][:3, 3], before[-1].pose[:3, 3], atol=0.7)
     values, _ = metrics.evaluate(np.array(there)[tracked], poses[tracked])
     assert values['ate_rmse_sim3_m'] < 0.15 and values['scale_ratio'] == pytest.approx(1, abs=0.06)
+    # where the new map lies is not known, but steps within it are
+    found = [r for r in after if r.state == TRACKING]
+    assert all(np.diag(r.covariance).min() > 1e5 for r in found)
+    views = [Keyframe(r.stamp, r.pose, unscaled_covariance(r), None) for r in (before[-1], *found[-2:])]
+    assert np.diag(step_covariance(*views[1:])).max() < 0.01
+    assert np.diag(step_covariance(*views[:2])).min() > 1e5
+
+
+def unscaled_covariance(result):
+    return without_scale(result.covariance, result.pose[:3, 3], result.scale_sigma)
 
 
 def test_covariance_is_about_the_true_error(driven):
     """Position errors lie within a few of the sigmas claimed, and the sigmas are not absurdly wide."""
-    _, poses, vo, results = driven
+    world, poses, _, results = driven
+    vo, unscaled = follow(world, poses, odometry(world, scale_source='none'))
     values, aligned = metrics.evaluate(poses, trajectory_of(vo))
-    error = metrics.position_errors(poses, aligned)
-    sigma = np.array([np.sqrt(np.trace(r.covariance[:3, :3])) for r in results])
-    tracking = np.array([r.state == TRACKING for r in results])
+    error = metrics.position_errors(poses, aligned) * values['scale_ratio']  # in units of the map
+    sigma = np.array([np.sqrt(np.trace(r.covariance[:3, :3])) for r in unscaled])
+    tracking = np.array([r.state == TRACKING for r in unscaled])
     assert 0.3 < np.sqrt(np.mean(error[tracking] ** 2)) / np.sqrt(np.mean(sigma[tracking] ** 2)) < 5
     for result in results:
         np.testing.assert_allclose(result.covariance, result.covariance.T, atol=1e-9)

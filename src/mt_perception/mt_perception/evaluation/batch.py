@@ -21,6 +21,7 @@ from mt_perception.evaluation.repeats import summarize
 from mt_perception.evaluation.table import markdown_table, plain_table
 from mt_perception.evaluation.trajectory import KITTI_LENGTHS_M
 from mt_perception.odometry import OdometryParameters
+from mt_perception.odometry.visual_odometry import check
 from mt_perception.place_recognition import PlaceParameters
 from mt_perception.writing import whole_file
 
@@ -99,12 +100,25 @@ def read_settings(args):
         args.matcher_model,
         args.engine,
         args.max_keypoints,
-        odometry.read_parameters(args.params_file) if args.params_file else OdometryParameters(),
+        read_odometry_parameters(args),
         args.frames,
         read_lengths(args.segment_lengths),
         places=read_place_parameters(args),
         map_file=args.save_map,
     )
+
+
+def read_odometry_parameters(args):
+    """Return the :class:`OdometryParameters` of a command line; EvaluationError for what contradicts."""
+    given = odometry.read_parameters(args.params_file) if args.params_file else OdometryParameters()
+    own = {'scale_source': args.scale_source, 'camera_height': args.camera_height}
+    given = replace(given, **{name: value for name, value in own.items() if value is not None})
+    if given.scale_source == 'camera_height' and args.features != 'model':
+        raise EvaluationError(
+            '--scale-source camera_height needs the classes of the network: use --features model'
+        )
+    check(given)
+    return given
 
 
 def read_place_parameters(args):

@@ -12,6 +12,8 @@ from mt_perception.evaluation.output import print_table, write_json
 from mt_perception.features import FEATURES, create_features
 from mt_perception.matching import MATCHERS, create_matcher
 from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdometry
+from mt_perception.odometry.metric_scale import SCALE_SOURCES
+from mt_perception.perception.sampling import with_depth
 
 PERCENTILES = (50, 95, 99)
 CLASSICAL_KEYPOINTS = 1000
@@ -108,6 +110,19 @@ def add_arguments(parser):
         default=None,
         metavar='FILE',
         help='save the map with its loops closed, for evaluate localization and place_recognition/load_map',
+    )
+    parser.add_argument(
+        '--scale-source',
+        default=None,
+        choices=SCALE_SOURCES,
+        help='what makes it metric (default: that of the parameters, depth)',
+    )
+    parser.add_argument(
+        '--camera-height',
+        type=float,
+        default=None,
+        metavar='M',
+        help='metres from the ground to the camera, for --scale-source camera_height',
     )
     parser.add_argument(
         '--output', type=Path, default=Path('out/odometry'), help='folder (default: out/odometry)'
@@ -228,7 +243,10 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
         for frame in sequence:
             began = perf_counter()
             perception = features.process(frame.image, frame.camera, tasks)
-            result = odometry.track(float(frame.stamp), perception.keypoints)
+            keypoints = perception.keypoints
+            if odometry.parameters.scale_source == 'rgbd':
+                keypoints = with_depth(keypoints, frame.depth)
+            result = odometry.track(float(frame.stamp), keypoints)
             odometry.finish()
             if collector is not None:
                 collector.take(odometry, result, perception.global_descriptor)
@@ -274,6 +292,7 @@ def score(sequence, outcome, lengths=trajectory.KITTI_LENGTHS_M):
         'keyframes': sum(result.is_keyframe for result in outcome.results),
         'map_segments': outcome.results[-1].segment + 1 if outcome.results else 0,
         'metric': bool(outcome.results and outcome.results[-1].metric),
+        'scale_sigma': scale_sigma(outcome),
         **dict.fromkeys(TRUTH_KEYS),
         'segment_lengths_m': None if lengths == 'auto' else list(lengths),
         'fps': 1e3 / float(np.mean(outcome.total_ms)) if outcome.total_ms else None,
@@ -291,6 +310,12 @@ def score(sequence, outcome, lengths=trajectory.KITTI_LENGTHS_M):
             metrics['note'] = str(error)
         drift(sequence, outcome, metrics)
     return metrics, scored
+
+
+def scale_sigma(outcome):
+    """Return the standard deviation of the log scale at the end, None when it is not metric."""
+    sigma = outcome.results[-1].scale_sigma if outcome.results else float('inf')
+    return sigma if np.isfinite(sigma) else None
 
 
 def lost_spans(states):
@@ -386,6 +411,7 @@ def print_results(metrics, output):
         ('ATE RMSE, Sim(3)', text('ate_rmse_sim3_m', 3, ' m')),
         ('ATE RMSE, SE(3)', text('ate_rmse_m', 3, ' m')),
         ('scale (estimate / truth)', text('scale_ratio', 4, '' if metrics['metric'] else ' (not metric)')),
+        ('its standard deviation', text('scale_sigma', 3)),
         ('t_rel after scale', text('t_rel_percent', 2, ' %')),
         ('r_rel', text('r_rel_deg_per_100m', 3, '°/100 m')),
         ('RPE per frame', f'{text("rpe_trans_m", 4, " m")}, {text("rpe_rot_deg", 3, "°")}'),

@@ -6,6 +6,7 @@ import numpy as np
 
 from mt_perception.errors import EvaluationError
 from mt_perception.odometry.geometry import inverse
+from mt_perception.odometry.metric_scale import without_scale
 from mt_perception.place_recognition import Keyframe, PlaceRecognition, View
 from mt_perception.place_recognition.similarity import angle_of
 
@@ -34,9 +35,8 @@ class KeyframeCollector:
         if mapped is None or mapped.stamp != result.stamp:
             return
         view = View.create(mapped.stamp, mapped.keypoints, self.camera, descriptor)
-        self.keyframes.append(
-            Keyframe(mapped.stamp, result.pose, result.covariance, view, metric=mapped.metric)
-        )
+        covariance = without_scale(result.covariance, result.pose[:3, 3], result.scale_sigma)
+        self.keyframes.append(Keyframe(mapped.stamp, result.pose, covariance, view, metric=mapped.metric))
 
 
 @dataclass

@@ -7,7 +7,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from mt_perception.camera import Camera
-from mt_perception.errors import CameraError
+from mt_perception.errors import CameraError, ImageError
 from mt_perception.perception.images import WHITE_16_BIT, decode_compressed, decode_message
 from mt_perception.sequences.trajectory_io import quaternions_to_rotations, rotations_to_quaternions
 
@@ -192,6 +192,31 @@ def cloud_from_points(points, header):
     ]
     fill(message.data, points, points.dtype)
     return message
+
+
+def depth_from_image(message):
+    """
+    Return a depth sensor_msgs/Image as [H,W] float32 metres, NaN where unknown (REP 118).
+
+    :raises ImageError: an encoding other than 32FC1 (metres) and 16UC1 (millimetres), or a buffer too short.
+    """
+    kinds = {'32FC1': 'f4', '16UC1': 'u2', 'mono16': 'u2'}
+    if message.encoding not in kinds:
+        raise ImageError(
+            f"a depth image has the encoding 32FC1 (metres) or 16UC1 (millimetres), not '{message.encoding}'"
+        )
+    kind = np.dtype(('>' if message.is_bigendian else '<') + kinds[message.encoding])
+    row, needed = message.width * kind.itemsize, message.step * message.height
+    if message.step < row or len(message.data) < needed:
+        raise ImageError(
+            f'a depth image claims {message.width} × {message.height} pixels in rows of {message.step} '
+            f'bytes, but has {len(message.data)} bytes'
+        )
+    rows = np.frombuffer(message.data, np.uint8, needed).reshape(message.height, message.step)
+    values = np.ascontiguousarray(rows[:, :row]).view(kind)
+    depth = values.astype(np.float32) * (np.float32(0.001) if kind.kind == 'u' else np.float32(1))
+    depth[~(depth > 0) | np.isinf(depth)] = np.nan
+    return depth
 
 
 def copy_header(header, frame_id=None):

@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
+from mt_perception.odometry.metric_scale import SCALE_SOURCES
 from mt_perception.odometry.parameters import OdometryParameters
 
 # name: (description, least, greatest), (description, choices), or (description,) of what has no limits
@@ -13,9 +14,16 @@ DESCRIPTIONS = {
         50.0,
     ),
     'max_keypoints': ('Keypoints of a frame that are used, the strongest.', 20, 20000),
-    'ignore_movable': ('Leave out keypoints on things that move by themselves, by their class.',),
+    'ignore_movable': (
+        'Keypoints on things that move by themselves, by their class, do not decide where the camera is.',
+    ),
     'movable_classes': ('Names of those classes, as in perception/label_info; others do no harm.',),
     'movable_min_others': ('Other keypoints there must be for that; with fewer all are used.', 0, 20000),
+    'movable_depth_tolerance': (
+        'Difference of log depth between map and keypoint up to which they help afterwards; 0 = never.',
+        0.0,
+        10.0,
+    ),
     'motion_check': (
         'Find out by residuals what moves though its class does not say so, and what moves together.',
     ),
@@ -27,9 +35,20 @@ DESCRIPTIONS = {
         45.0,
     ),
     'init_max_frames': ('Frames of the start that are located once there is a map, the newest.', 2, 100000),
-    'homography_ratio': ('Share of the homography score above which the scene counts as a plane.', 0.0, 1.0),
-    'scale_source': ('What makes the map metric: depth at the keypoints, or none.', ('depth', 'none')),
+    'scale_source': (
+        "What makes positions metric: depth = the network's at the keypoints, rgbd = a depth camera's on "
+        'depth/image, camera_height = the ground by its class, a known height below the camera.',
+        SCALE_SOURCES,
+    ),
     'scale_min_points': ('Points with a depth that the scale needs.', 1, 10000),
+    'scale_drift': (
+        "Standard deviation of the change of the map's scale from keyframe to keyframe, relative.",
+        1e-5,
+        1.0,
+    ),
+    'scale_rate': ('Most change of the scale in use per second, relative.', 0.0, 100.0),
+    'camera_height': ('Metres from the ground to the camera, for scale_source camera_height.', 0.0, 1000.0),
+    'ground_classes': ('Names of the classes of the ground, as in perception/label_info.',),
     'initial_median_depth': ('Median depth of the first points when nothing gives the scale.', 1e-3, 1e4),
     'search_radius_px': ('Radius around a projected map point, pixels of a 640 × 480 image.', 0.5, 500.0),
     'nearest_min_inliers': (
@@ -42,6 +61,11 @@ DESCRIPTIONS = {
     'ransac_threshold_px': ('Reprojection error of an inlier, pixels of a 640 × 480 image.', 0.1, 100.0),
     'ransac_iterations': ('RANSAC iterations at most.', 10, 100000),
     'max_gap_s': ('Longest gap between two frames that the motion model bridges, seconds.', 0.0, 3600.0),
+    'still_after_s': (
+        'Seconds that poses must agree until the camera counts as resting and its pose is held; 0 = never.',
+        0.0,
+        3600.0,
+    ),
     'keyframe_overlap': (
         "New keyframe when less than this share of the reference's points is in view.",
         0.0,
@@ -76,6 +100,7 @@ DESCRIPTIONS = {
         1e6,
     ),
     'lost_variance': ('Variance of every axis while the pose is not known, m² and rad².', 1.0, 1e12),
+    'trajectory_frames': ('Frames kept for save_trajectory, the newest.', 100, 100000000),
 }
 
 

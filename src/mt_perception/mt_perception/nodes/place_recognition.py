@@ -2,9 +2,10 @@
 The place recognition node: keyframes in, loops, the corrected path and map → odom out.
 
 ``place_recognition`` (executable). Subscribes ``visual_odometry/keyframes``, ``visual_odometry/odometry``,
-``perception/global_descriptor``, ``perception/keypoints``, ``camera_info`` and ``/tf_static``; publishes
-``place_recognition/loop_closures``, ``place_recognition/path`` and the transform map → odom (REP 105); offers
-``place_recognition/save_map``, ``load_map``, ``localize``, ``get_path`` and ``reset``.
+``visual_odometry/state``, ``perception/global_descriptor``, ``perception/keypoints``, ``camera_info`` and
+``/tf_static``; publishes ``place_recognition/loop_closures``, ``place_recognition/path`` and the transform
+map → odom (REP 105); offers ``place_recognition/save_map``, ``load_map``, ``localize``, ``get_path`` and
+``reset``.
 """
 
 import os
@@ -21,7 +22,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure
+from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure, VisualOdometryState
 from mt_msgs.srv import GetPath, LoadMap, Localize, SaveMap
 from mt_perception.errors import CameraError, MtError
 from mt_perception.nodes.camera_input import CameraInput
@@ -52,6 +53,7 @@ from mt_perception.nodes.stamp_join import StampJoin
 from mt_perception.nodes.timing import Rate, Timings
 from mt_perception.nodes.worker import Worker
 from mt_perception.odometry.geometry import inverse
+from mt_perception.odometry.metric_scale import without_scale
 from mt_perception.place_recognition import Keyframe, PlaceRecognition, View
 from mt_perception.place_recognition.smoothing import SmoothTransform
 
@@ -59,6 +61,7 @@ SILENCE_S = 5.0
 TOPICS = {  # name used below: (topic, type); the first is the rare one
     'keyframe': ('visual_odometry/keyframes', KeypointArray),
     'odometry': ('visual_odometry/odometry', Odometry),
+    'state': ('visual_odometry/state', VisualOdometryState),
     'descriptor': ('perception/global_descriptor', GlobalDescriptor),
     'keypoints': ('perception/keypoints', KeypointArray),
 }
@@ -170,7 +173,7 @@ class PlaceRecognitionNode(ManagedNode):
         self._camera = CameraInput(self, 'camera_info', p.rectified, self._on_camera)
         self._held = deque(maxlen=p.queue_size)
         self._joins = (
-            StampJoin(('keyframe', 'odometry', 'descriptor')),
+            StampJoin(('keyframe', 'odometry', 'state', 'descriptor')),
             StampJoin(('keypoints', 'descriptor', 'nothing'), depth=100),
         )
         for name, (topic, message_type) in TOPICS.items():
@@ -260,14 +263,14 @@ class PlaceRecognitionNode(ManagedNode):
 
     def _work(self, item):
         """Add one keyframe to the map; called by the worker."""
-        (keypoints, odometry, descriptor), received = item
+        (keypoints, odometry, state, descriptor), received = item
         try:
             view = self._view(keypoints, descriptor)
             if view is None:
                 return
             if self._mount is None:
                 self._mount = self._mounts.find(odometry.child_frame_id, keypoints.header.frame_id)
-            keyframe = self._keyframe(view, odometry, keypoints.depth_is_metric)
+            keyframe = self._keyframe(view, odometry, state.scale_sigma, keypoints.depth_is_metric)
             with self._lock:
                 if self._anew and self._places.graph.newest is not None:
                     self.get_logger().info('odometry has started anew: looking for its place in the map')
@@ -304,14 +307,16 @@ class PlaceRecognitionNode(ManagedNode):
             keypoints.header.frame_id,
         )
 
-    def _keyframe(self, view, odometry, metric):
+    def _keyframe(self, view, odometry, scale_sigma, metric):
         """Return the :class:`Keyframe` of a view with odometry's pose."""
         base = pose_from_message(odometry.pose.pose)
         covariance = np.array(odometry.pose.covariance, np.float64).reshape(6, 6)
+        pose = camera_pose(base, self._mount)
+        covariance = lever_covariance(covariance, base, self._mount)
         return Keyframe(
             view.stamp,
-            camera_pose(base, self._mount),
-            lever_covariance(covariance, base, self._mount),
+            pose,
+            without_scale(covariance, pose[:3, 3] - self._mount[:3, 3], scale_sigma),
             view,
             metric=metric,
         )

@@ -2,7 +2,9 @@
 The visual odometry node: keypoints in, the motion of the robot out.
 
 ``visual_odometry`` (executable). Subscribes ``perception/keypoints``, ``perception/label_info``,
-``camera_info`` and ``/tf_static``; publishes ``visual_odometry/odometry``, ``visual_odometry/path``,
+``camera_info`` and ``/tf_static``; ``depth/image`` when the scale comes from a depth camera, and
+``perception/global_descriptor`` when it is to find places again; publishes
+``visual_odometry/odometry``, ``visual_odometry/state``, ``visual_odometry/path``,
 ``visual_odometry/map_points``, ``visual_odometry/keyframes`` and the transform odom → base_link (REP 105);
 offers ``visual_odometry/reset`` and ``visual_odometry/save_trajectory``.
 """
@@ -17,40 +19,49 @@ from pathlib import Path as FilePath
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TransformStamped
 from nav_msgs.msg import Odometry, Path
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from mt_msgs.msg import KeypointArray
+from mt_msgs.msg import GlobalDescriptor, KeypointArray, VisualOdometryState
 from mt_msgs.srv import SaveTrajectory
-from mt_perception.errors import CameraError, MtError
-from mt_perception.inference.factory import ENGINES, PRECISIONS
-from mt_perception.matching import MATCHERS, create_matcher
+from mt_perception.errors import CameraError, ImageError, MtError
+from mt_perception.matching import create_matcher
 from mt_perception.nodes.camera_input import CameraInput
 from mt_perception.nodes.class_names import ClassNames
 from mt_perception.nodes.conversions import (
     cloud_from_points,
-    pose_to_message,
+    depth_from_image,
     seconds_from_stamp,
     transform_to_message,
 )
 from mt_perception.nodes.feature_messages import keypoints_from_message, keypoints_to_message
-from mt_perception.nodes.frames import base_covariance, base_pose, velocity
 from mt_perception.nodes.health import timing_values
 from mt_perception.nodes.managed_node import ManagedNode
-from mt_perception.nodes.odometry_parameters import odometry_parameters, odometry_parameters_of
-from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
-from mt_perception.nodes.qos import RELIABILITY, input_qos, output_qos, subscription_events
+from mt_perception.nodes.odometry_messages import BaseMotion, odometry_message, state_message
+from mt_perception.nodes.odometry_parameters import odometry_parameters_of
+from mt_perception.nodes.qos import input_qos, output_qos, subscription_events
 from mt_perception.nodes.runner import run
+from mt_perception.nodes.stamped_input import StampedInput
 from mt_perception.nodes.static_transforms import StaticTransforms
 from mt_perception.nodes.timing import Rate, Timings
+from mt_perception.nodes.visual_odometry_parameters import PARAMETERS
 from mt_perception.nodes.worker import Worker
 from mt_perception.odometry import OdometryState, VisualOdometry
+from mt_perception.odometry.visual_odometry import check
+from mt_perception.perception.sampling import with_depth
 from mt_perception.sequences.trajectory_io import poses_from_parts, write_tum
 from mt_perception.types import UNKNOWN_CLASS
 
 SILENCE_S = 5.0
+SAME_STAMP_S = 1e-6  # of messages about the same image, as far apart as seconds in floating point are
+# why positions are not in metres, by the parameter scale_source
+NOT_METRIC = {
+    'depth': 'the keypoints carry no metric depth',
+    'rgbd': 'no depth image has the stamp of a frame',
+    'camera_height': 'too few map points are of a class of the ground',
+}
 
 
 class VisualOdometryNode(ManagedNode):
@@ -62,98 +73,7 @@ class VisualOdometryNode(ManagedNode):
     the odometry stays current rather than complete.
     """
 
-    PARAMETERS = (
-        Parameter(
-            'matcher',
-            'lightglue',
-            'What matches the keypoints.',
-            choices=tuple(MATCHERS),
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'matcher_model',
-            '',
-            "Path of LightGlue's ONNX model; empty = the one shipped, for the model shipped.",
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'engine',
-            'auto',
-            'What runs the matcher; auto = TensorRT where it and a GPU are, else ONNX Runtime.',
-            choices=ENGINES,
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'precision', 'fp16', 'Arithmetic of a TensorRT engine.', choices=PRECISIONS, change=UNCONFIGURED
-        ),
-        Parameter(
-            'cache_dir', '', 'Folder for built engines; empty = ~/.cache/mt_perception.', change=UNCONFIGURED
-        ),
-        Parameter(
-            'threads', 0, 'CPU threads of ONNX Runtime; 0 = one per core.', 0, 256, change=UNCONFIGURED
-        ),
-        Parameter('odom_frame', 'odom', 'Frame the robot moves in (REP 105).', change=UNCONFIGURED),
-        Parameter('base_frame', 'base_link', 'Frame of the robot (REP 105).', change=UNCONFIGURED),
-        Parameter('publish_tf', True, 'Publish the transform odom_frame → base_frame.'),
-        Parameter(
-            'camera_to_base',
-            [0.0, 0.0, 0.0, -0.5, 0.5, -0.5, 0.5],
-            'Pose x y z qx qy qz qw of the optical frame in base_frame, used when /tf_static does not '
-            'connect the two; the default looks ahead from the origin of the base.',
-            length=(7,),
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'tf_timeout',
-            1.0,
-            'Seconds the first frame waits for a static transform when somebody publishes /tf_static.',
-            0.0,
-            60.0,
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'label_info_timeout',
-            1.0,
-            'Seconds the first frame waits for perception/label_info when somebody publishes it.',
-            0.0,
-            60.0,
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'rectified',
-            False,
-            'The images are rectified already (image_rect): use P of camera_info and no distortion.',
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'input_reliability',
-            'reliable',
-            'QoS of the keypoints subscription.',
-            choices=tuple(RELIABILITY),
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'queue_size',
-            5,
-            'Frames that may wait while one is worked on; then the oldest is dropped.',
-            1,
-            1000,
-            change=UNCONFIGURED,
-        ),
-        Parameter(
-            'path_length',
-            5000,
-            'Poses on visual_odometry/path at most, the newest.',
-            1,
-            1000000,
-            change=UNCONFIGURED,
-        ),
-        Parameter('path_period', 0.5, 'Seconds between two messages on visual_odometry/path.', 0.0, 60.0),
-        Parameter(
-            'map_period', 1.0, 'Seconds between two messages on visual_odometry/map_points.', 0.0, 60.0
-        ),
-        *odometry_parameters(),
-    )
+    PARAMETERS = PARAMETERS
 
     def __init__(self, **arguments):
         self._matcher = None
@@ -163,6 +83,7 @@ class VisualOdometryNode(ManagedNode):
         self._keypoints = None
         self._transforms = None
         self._class_names = None
+        self._depth = self._global = None
         self._publishers_by_name = {}
         self._own_services = []
         self._lock = threading.Lock()  # the odometry, between worker and services
@@ -184,6 +105,7 @@ class VisualOdometryNode(ManagedNode):
         p = self.parameters
         self.health.clear_all()
         self._fallback_mount()
+        check(odometry_parameters_of(p))
         self._matcher = create_matcher(
             p.matcher,
             p.matcher_model or None,
@@ -197,6 +119,7 @@ class VisualOdometryNode(ManagedNode):
             self.health.warn(f'engine {number}', sentence)
         for name, message_type in (
             ('odometry', Odometry),
+            ('state', VisualOdometryState),
             ('path', Path),
             ('map_points', PointCloud2),
             ('keyframes', KeypointArray),
@@ -219,6 +142,12 @@ class VisualOdometryNode(ManagedNode):
         self._worker = Worker(self._work, depth=p.queue_size, on_error=self.report_bug, name='odometry')
         self._transforms = StaticTransforms(self)
         self._class_names = ClassNames(self, self._on_class_names)
+        if p.scale_source == 'rgbd':
+            self._depth = StampedInput(self, Image, 'depth/image', p.input_reliability, p.depth_tolerance)
+        if p.use_global_descriptor:
+            self._global = StampedInput(
+                self, GlobalDescriptor, 'perception/global_descriptor', p.input_reliability, SAME_STAMP_S
+            )
         self._camera = CameraInput(self, 'camera_info', p.rectified, self._on_camera)
         resolved = self.resolve_topic_name('perception/keypoints')
         self._keypoints = self.create_subscription(
@@ -234,13 +163,13 @@ class VisualOdometryNode(ManagedNode):
         if self._keypoints is not None:
             self.destroy_subscription(self._keypoints)
             self._keypoints = None
-        for waiting in (self._transforms, self._class_names):
+        for waiting in (self._transforms, self._class_names, self._depth, self._global):
             if waiting is not None:
                 waiting.stop_waiting()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
-        for name in ('_camera', '_transforms', '_class_names'):
+        for name in ('_camera', '_transforms', '_class_names', '_depth', '_global'):
             if getattr(self, name) is not None:
                 getattr(self, name).destroy()
                 setattr(self, name, None)
@@ -310,6 +239,9 @@ class VisualOdometryNode(ManagedNode):
         try:
             keypoints = keypoints_from_message(message)
             camera = self._camera.fit(keypoints.image_size)
+            if self._depth is not None:
+                keypoints = with_depth(keypoints, self._depth_at(stamp))
+            described = self._description_at(stamp)
             with self._lock:
                 if self._mount is None:
                     self._mount = self._find_mount(message.header.frame_id)
@@ -321,7 +253,7 @@ class VisualOdometryNode(ManagedNode):
                         self._names_of_classes(keypoints),
                     )
                 converted = time.perf_counter()
-                result = self._odometry.track(stamp, keypoints)
+                result = self._odometry.track(stamp, keypoints, described)
                 points = (
                     self._odometry.map_points()
                     if self._is_due('map_points', self.parameters.map_period)
@@ -357,6 +289,31 @@ class VisualOdometryNode(ManagedNode):
                 'total': (done - received) * 1e3,
             }
         )
+
+    def _depth_at(self, stamp):
+        """Return the depth camera's image of a frame, None without."""
+        message = self._depth.wait(stamp, self.parameters.depth_timeout)
+        if message is None:
+            self.health.warn(
+                'depth',
+                f'no image on {self._depth.topic} within {self.parameters.depth_tolerance:g} s of a frame: '
+                'the scale is kept without it',
+            )
+            return None
+        try:
+            depth = depth_from_image(message)
+        except ImageError as error:
+            self.health.error('depth', str(error))
+            return None
+        self.health.clear('depth')
+        return depth
+
+    def _description_at(self, stamp):
+        """Return the global descriptor [G] of a frame, None without."""
+        if self._global is None:
+            return None
+        message = self._global.wait(stamp, self.parameters.global_descriptor_timeout)
+        return None if message is None else np.array(message.descriptor, np.float32)
 
     def _report_late(self, seconds):
         self._late += 1
@@ -398,34 +355,21 @@ class VisualOdometryNode(ManagedNode):
 
     def _publish(self, header, result, mount, points):
         p = self.parameters
-        stamp = result.stamp
-        if self._last is not None and stamp < self._last.stamp:
+        if self._last is not None and result.stamp < self._last.stamp:
             self.get_logger().warning('time jumped back: odometry starts anew')
             self._path.clear()
             self._previous = None
-        pose = base_pose(result.pose, mount)
-        covariance = base_covariance(result.covariance, result.pose, mount)
         tracking = result.state == OdometryState.TRACKING
         self._report_state(result)
         out = Header(stamp=header.stamp, frame_id=p.odom_frame)
-
-        odometry = Odometry(header=out, child_frame_id=p.base_frame)
-        odometry.pose.pose = pose_to_message(pose)
-        odometry.pose.covariance = covariance.ravel()
-        if tracking and self._previous is not None:
-            seconds = stamp - self._previous[0]
-            linear, angular = velocity(self._previous[1], pose, seconds)
-            twist = odometry.twist.twist
-            twist.linear.x, twist.linear.y, twist.linear.z = (float(v) for v in linear)
-            twist.angular.x, twist.angular.y, twist.angular.z = (float(v) for v in angular)
-            odometry.twist.covariance = (2 * covariance / seconds**2 if seconds > 0 else unknown(p)).ravel()
-        else:
-            odometry.twist.covariance = unknown(p).ravel()
+        now = BaseMotion.of(result, mount)
+        previous = self._previous if tracking else None
+        odometry = odometry_message(out, p.base_frame, now, previous, p.lost_variance)
         self._publishers_by_name['odometry'].publish(odometry)
-
+        self._publishers_by_name['state'].publish(state_message(out, result))
         if p.publish_tf:
             transform = TransformStamped(header=out, child_frame_id=p.base_frame)
-            transform.transform = transform_to_message(pose)
+            transform.transform = transform_to_message(now.pose)
             self._publishers_by_name['tf'].publish(TFMessage(transforms=[transform]))
         if tracking:
             self._path.append(PoseStamped(header=out, pose=odometry.pose.pose))
@@ -435,7 +379,7 @@ class VisualOdometryNode(ManagedNode):
             turned = points @ mount[:3, :3].T + mount[:3, 3]
             self._publishers_by_name['map_points'].publish(cloud_from_points(turned, out))
 
-        self._previous = (stamp, pose) if tracking else None
+        self._previous = now if tracking else None
         self._last = result
         self._published.tick()
 
@@ -460,12 +404,11 @@ class VisualOdometryNode(ManagedNode):
         else:
             self.health.clear('lost')
         if result.state == OdometryState.TRACKING:
-            if result.metric:
+            reason = NOT_METRIC.get(self.parameters.scale_source)
+            if result.metric or reason is None:
                 self.health.clear('scale')
             else:
-                self.health.warn(
-                    'scale', 'the scale is arbitrary, not metres: the keypoints carry no metric depth'
-                )
+                self.health.warn('scale', f'the scale is arbitrary, not metres: {reason}')
 
     def _on_reset(self, request, response):
         with self._lock:
@@ -530,6 +473,7 @@ class VisualOdometryNode(ManagedNode):
         if last is not None:
             values['odometry'] = last.state.value
             values['scale'] = 'metric' if last.metric else 'arbitrary'
+            values['scale sigma'] = last.scale_sigma
             values['matches'] = last.n_matches
             values['inliers'] = last.n_inliers
             values['movable keypoints'] = last.n_movable
@@ -538,11 +482,6 @@ class VisualOdometryNode(ManagedNode):
         if not self.is_active:
             return 'not active', values
         return last.state.value if last is not None else 'waiting for keypoints', values
-
-
-def unknown(parameters):
-    """Return the [6,6] covariance of what is not known."""
-    return np.eye(6) * parameters.lost_variance
 
 
 def main(arguments=None):

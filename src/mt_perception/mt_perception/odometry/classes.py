@@ -1,4 +1,4 @@
-"""What the classes of keypoints mean to odometry: which things move by themselves."""
+"""What the classes of keypoints mean to odometry: things that move by themselves, and the ground."""
 
 import re
 from dataclasses import dataclass, field
@@ -30,9 +30,11 @@ class Classes:
     The classes that matter, as ids.
 
     :param movable: [K] ids of what moves by itself.
+    :param ground: [K] ids of the surface that the camera's carrier moves on.
     """
 
     movable: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ground: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def of(cls, class_names, parameters):
@@ -43,18 +45,17 @@ class Classes:
         :param parameters: :class:`OdometryParameters`.
         """
         movable = parameters.movable_classes if parameters.ignore_movable else ()
-        return cls(ids_of(class_names, movable))
+        return cls(ids_of(class_names, movable), ids_of(class_names, parameters.ground_classes))
 
-    def without_movable(self, keypoints, least):
+    def is_movable(self, keypoints, least):
         """
-        Leave out keypoints on things that move by themselves, when enough others remain.
+        Tell which keypoints are on things that move by themselves.
 
         :param keypoints: :class:`mt_perception.types.Keypoints`.
-        :param least: others there must be; with fewer all keypoints are returned.
+        :param least: others there must be; with fewer none counts as movable.
+        :return: [N] bool.
         """
-        if len(self.movable) == 0:
-            return keypoints
-        still = ~np.isin(keypoints.class_id, self.movable)
-        if still.all() or still.sum() < least:
-            return keypoints
-        return keypoints.select(still)
+        movable = np.isin(keypoints.class_id, self.movable)
+        if len(movable) - movable.sum() < least:
+            movable[:] = False
+        return movable

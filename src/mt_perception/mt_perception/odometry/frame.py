@@ -20,26 +20,32 @@ class Frame:
     :ivar unit: one nominal pixel in normalised units; thresholds in pixels are multiplied by it.
     :ivar point_ids: [N] int64 map point of each keypoint, -1 where none.
     :ivar world_to_camera: [4,4].
-    :ivar covariance: [6,6] of the pose, see :class:`OdometryResult`.
+    :ivar covariance: [6,6] of the pose since the map started, along the world's axes, in units of the map.
     :ivar bounds: (smallest ray [2], largest ray [2]) that can be in the image.
     :ivar id: number of the keyframe, or None.
+    :ivar movable: [N] bool, keypoints on things that move by themselves, see :mod:`movable`.
+    :ivar global_descriptor: [G] of the image, unit length, or None.
     """
 
-    def __init__(self, stamp, keypoints, camera):
+    def __init__(self, stamp, keypoints, camera, movable=None, global_descriptor=None):
         """
         Undistort the keypoints.
 
         :param stamp: seconds.
         :param keypoints: :class:`mt_perception.types.Keypoints`.
         :param camera: :class:`mt_perception.camera.Camera` of the same image size.
+        :param movable: [N] bool, None = none.
+        :param global_descriptor: [G] or None.
         """
+        movable = np.zeros(len(keypoints), bool) if movable is None else movable
         self.stamp = stamp
         rays = camera.normalize(keypoints.xy)
         valid = np.isfinite(rays).all(1)
         if not valid.all():
-            keypoints, rays = keypoints.select(valid), rays[valid]
+            keypoints, rays, movable = keypoints.select(valid), rays[valid], movable[valid]
         self.keypoints = keypoints
         self.rays = rays
+        self.movable = movable
         scale = np.sqrt(camera.width * camera.height / NOMINAL_PIXELS)
         self.unit = scale * 2 / (camera.fx + camera.fy)
         self.point_ids = np.full(len(rays), -1, np.int64)
@@ -47,6 +53,7 @@ class Frame:
         self.covariance = np.zeros((6, 6))
         self.bounds = image_bounds(camera)
         self.id = None
+        self.global_descriptor = global_descriptor
         self._tree = None
 
     @property
@@ -81,6 +88,7 @@ class Frame:
     def release(self):
         """Forget everything but the pose."""
         self.keypoints = self.rays = self.point_ids = self._tree = None
+        self.movable = self.global_descriptor = None
 
 
 def image_bounds(camera):

@@ -5,6 +5,7 @@ import numpy as np
 from mt_perception.odometry import motion_check
 from mt_perception.odometry.absolute_pose import ransac, refine
 from mt_perception.odometry.geometry import project, to_camera
+from mt_perception.odometry.movable import depth_offset, stand_still
 from mt_perception.odometry.search import search_projected
 
 FEWEST = 6  # correspondences a pose is looked for with
@@ -109,6 +110,9 @@ class Locator:
             self.floor,
         )
         free = ~np.isin(columns, rows)
+        free &= self._believed(frame, world_to_camera, columns, others[found], rows, ids) | (
+            ~frame.movable[columns]
+        )
         ids, rows = np.concatenate([ids, others[found[free]]]), np.concatenate([rows, columns[free]])
         if len(ids) < FEWEST:
             return None, ids, rows
@@ -125,14 +129,29 @@ class Locator:
         :return: (:class:`PoseEstimate` or None, ids, rows).
         """
         ids = keyframe.point_ids[pairs[:, 0]]
-        mapped = ids >= 0
-        ids, rows = ids[mapped], pairs[mapped, 1]
+        usable = (ids >= 0) & ~frame.movable[pairs[:, 1]]
+        ids, rows = ids[usable], pairs[usable, 1]
         estimate = self.locate(frame, ids, rows)
         self.misfits = NO_IDS
         if estimate is None or estimate.n_inliers < self.parameters.min_inliers / 2:
             return None, ids, rows
         self.misfits = ids[~estimate.inlier]
         return self.search(frame, estimate.world_to_camera, ids[estimate.inlier], rows[estimate.inlier])
+
+    def _believed(self, frame, world_to_camera, rows, ids, known_rows, known_ids):
+        """
+        Tell which keypoints ``rows`` on movable things stand still where the points ``ids`` are, [N] bool.
+
+        :param known_rows: keypoints that show the points ``known_ids``: the ratio of their depths is normal.
+        """
+        depth = frame.keypoints.depth
+
+        def local_depth(points):
+            return to_camera(world_to_camera, self.map.position[points])[:, 2]
+
+        offset = depth_offset(depth[known_rows], local_depth(known_ids))
+        tolerance = self.parameters.movable_depth_tolerance
+        return stand_still(depth[rows], local_depth(ids), offset, tolerance)
 
     @property
     def floor(self):
@@ -160,9 +179,25 @@ class Locator:
             self.similarity = low if self.similarity is None else 0.9 * self.similarity + 0.1 * low
 
     def most_alike(self, frame, count):
-        """Return the ``count`` keyframes that look most like a frame by their descriptors, and the newest."""
+        """
+        Return the ``count`` keyframes that look most like a frame, and the newest first of all.
+
+        By the global descriptors where there are some, else by how many of the strongest keypoints have a
+        similar one.
+        """
         keyframes = self.map.keyframes
-        probes = frame.descriptors[:PROBES]
-        alike = [int(((probes @ k.descriptors.T).max(1) >= self.floor).sum()) for k in keyframes[:-1]]
-        order = np.lexsort((-np.arange(len(alike)), -np.array(alike, np.int64)))
+        alike = self._global_similarity(frame, keyframes[:-1])
+        if alike is None:
+            probes = frame.descriptors[:PROBES]
+            alike = [int(((probes @ k.descriptors.T).max(1) >= self.floor).sum()) for k in keyframes[:-1]]
+        order = np.lexsort((-np.arange(len(alike)), -np.array(alike, np.float64)))
         return [keyframes[-1], *(keyframes[i] for i in order)][:count]
+
+    @staticmethod
+    def _global_similarity(frame, keyframes):
+        """Scalar products of global descriptors, None when some are missing or of another length."""
+        known = [k.global_descriptor for k in keyframes]
+        own = frame.global_descriptor
+        if own is None or any(other is None or len(other) != len(own) for other in known):
+            return None
+        return [float(own @ other) for other in known]

@@ -13,6 +13,7 @@ from mt_perception.odometry.geometry import (
     to_camera,
     triangulate,
 )
+from mt_perception.odometry.movable import depth_offset, stand_still
 from mt_perception.odometry.scale import depth_ratio
 from mt_perception.odometry.search import search_epipolar, search_projected
 
@@ -52,6 +53,7 @@ class Mapper:
         rays, rays_other = keyframe.rays[pairs[:, 0]], other.rays[pairs[:, 1]]
         points, angle = triangulate(rays, rays_other, keyframe.world_to_camera, other.world_to_camera)
         ok = (angle > min_angle) & self.fits(keyframe, rays, points) & self.fits(other, rays_other, points)
+        ok &= self.believed(keyframe, pairs[:, 0], points) & self.believed(other, pairs[:, 1], points)
         pairs, points, angle = pairs[ok], points[ok], angle[ok]
         unsure = angle < np.radians(p.triangulation_min_angle_deg)
         depth_sigma = np.where(unsure, self.sigma(keyframe, other) / angle, 0.0)
@@ -66,6 +68,19 @@ class Mapper:
     def fits(self, frame, rays, points):
         """Which points [N,3] lie in front of a frame and close to its rays [N,2]."""
         return reprojection_errors(points, rays, frame.world_to_camera) < INLIER_SIGMAS * self.sigma(frame)
+
+    def believed(self, keyframe, rows, points):
+        """Which points [N,3] may be what keypoints ``rows`` show, as far as those can move, [N] bool."""
+        movable = keyframe.movable[rows]
+        if not movable.any():
+            return ~movable
+        known = np.flatnonzero((keyframe.point_ids >= 0) & ~keyframe.movable)
+        positions = self.map.position[keyframe.point_ids[known]]
+        depth = keyframe.keypoints.depth
+        offset = depth_offset(depth[known], to_camera(keyframe.world_to_camera, positions)[:, 2])
+        local_depth = to_camera(keyframe.world_to_camera, points)[:, 2]
+        tolerance = self.parameters.movable_depth_tolerance
+        return ~movable | stand_still(depth[rows], local_depth, offset, tolerance)
 
     def triangulate_with(self, keyframe, other, min_similarity, min_angle):
         """Match free keypoints of two keyframes along epipolar lines and make points of them."""
@@ -105,7 +120,8 @@ class Mapper:
         """Make points at guessed depths of the strongest keypoints that show none."""
         p = self.parameters
         mapped = np.flatnonzero(keyframe.point_ids >= 0)
-        free = np.flatnonzero(keyframe.point_ids < 0)[: max(0, p.target_points - len(mapped))]
+        free = np.flatnonzero((keyframe.point_ids < 0) & ~keyframe.movable)
+        free = free[: max(0, p.target_points - len(mapped))]
         if len(mapped) < 3 or len(free) == 0:
             return
         depth = to_camera(keyframe.world_to_camera, self.map.position[keyframe.point_ids[mapped]])[:, 2]
@@ -155,7 +171,7 @@ class Mapper:
     def fuse_into(self, ids, other, min_similarity):
         """Look for the points ``ids`` among the free keypoints of another keyframe."""
         ids = ids[~np.isin(ids, self.map.seen_by(other))]
-        free = np.flatnonzero(other.point_ids < 0)
+        free = np.flatnonzero((other.point_ids < 0) & ~other.movable)
         if len(ids) == 0 or len(free) == 0:
             return
         radius = INLIER_SIGMAS * self.parameters.keypoint_sigma_px * other.unit
@@ -168,7 +184,7 @@ class Mapper:
             self.parameters.search_ratio,
             min_similarity,
         )
-        ok = other.point_ids[columns] < 0
+        ok = (other.point_ids[columns] < 0) & ~other.movable[columns]
         self.map.observe(other, columns[ok], ids[rows[ok]])
 
     def insert(self, keyframe, reference, pairs, min_similarity):

@@ -17,7 +17,7 @@ class OdometryParameters:
     max_keypoints: int = 1000  # keep the strongest
 
     # things that move by themselves
-    ignore_movable: bool = False  # keypoints on the classes below are not used
+    ignore_movable: bool = False  # keypoints on the classes below do not decide where the camera is
     movable_classes: tuple = (
         'car',
         'van',
@@ -41,6 +41,8 @@ class OdometryParameters:
         'cat',
     )
     movable_min_others: int = 100  # other keypoints there must be for that; with fewer all are used
+    # difference of log depth, between the map and the keypoint, up to which they help afterwards; 0: never
+    movable_depth_tolerance: float = 0.3
     motion_check: bool = False  # find out by residuals what moves though its class does not say so
 
     # start-up from two views
@@ -48,11 +50,17 @@ class OdometryParameters:
     init_min_points: int = 40  # triangulated points that pass all tests
     init_min_parallax_deg: float = 2.0  # median angle between the two rays of a point
     init_max_frames: int = 60  # frames since the first view that are located once there is a map
-    homography_ratio: float = 0.45  # of the sum of both scores; above it the homography is decomposed
 
     # scale
-    scale_source: str = 'depth'  # 'depth': metric depth at the keypoints; 'none'
+    # 'depth': the network's metric depth at the keypoints; 'rgbd': a depth camera's; 'camera_height': the
+    # ground by its class, a known height below the camera; 'none'
+    scale_source: str = 'depth'
     scale_min_points: int = 20  # points with a depth that the scale needs
+    scale_drift: float = 0.01  # standard deviation of the log scale's change from keyframe to keyframe
+    scale_rate: float = 0.05  # most change of the log scale in use per second
+    camera_height: float = 0.0  # metres above the ground, for scale_source 'camera_height'
+    # not the pavement: it lies a kerb higher
+    ground_classes: tuple = ('road', 'street', 'lane_marking', 'road_marking', 'ground', 'floor')
     initial_median_depth: float = 1.0  # of the first points, when nothing gives the scale
 
     # tracking
@@ -63,6 +71,7 @@ class OdometryParameters:
     ransac_threshold_px: float = 3.0
     ransac_iterations: int = 300
     max_gap_s: float = 1.0  # no motion model over a longer gap between stamps
+    still_after_s: float = 0.5  # poses agree for so long: the camera rests, and its pose is held; 0: never
 
     # keyframes
     keyframe_overlap: float = 0.8  # new keyframe when less of the reference's points is in view …
@@ -91,3 +100,4 @@ class OdometryParameters:
     lost_frames: int = 5  # then a new map segment starts; the old one is still tried
     max_step_back_s: float = 1.0  # older stamps are dropped; time that jumps back further starts anew
     lost_variance: float = 1e6  # m² and rad², of every axis of a pose that is not known
+    trajectory_frames: int = 200000  # kept to be saved, the newest

@@ -13,6 +13,8 @@ class Record:
     :ivar tracked: the pose was located against a map.
     """
 
+    __slots__ = ('stamp', 'tracked', '_anchor', '_relative')
+
     def __init__(self, stamp, keyframe, world_to_camera, tracked):
         """:param keyframe: :class:`Frame` to tie the pose to, or None for the world."""
         self.stamp = stamp

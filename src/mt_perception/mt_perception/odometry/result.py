@@ -41,11 +41,14 @@ class OdometryResult:
     :param pose: [4,4] float64 camera (optical frame) to odometry world, whose origin is the first camera.
     :param covariance: [6,6] float64 of (x, y, z, rotation about x, y, z), both along the world's axes, in
         metres (or map units when not ``metric``) and radians, as in geometry_msgs/PoseWithCovariance.
+    :param local_covariance: [6,6] the same of the pose within the map around it, without what has added up on
+        the way there; errors of frames that follow each other differ by it.
     :param is_keyframe: this frame became a keyframe.
     :param n_matches: map points matched to keypoints of this frame.
     :param n_inliers: those that agree with the pose.
-    :param n_movable: keypoints left out because their class moves by itself.
-    :param metric: the map's unit is the metre.
+    :param n_movable: keypoints on things that move by themselves.
+    :param metric: positions are in metres.
+    :param scale_sigma: standard deviation of the logarithm of their scale; infinite when not ``metric``.
     :param segment: counts maps: it grows when tracking starts anew after a loss.
     :param matches: to the reference keyframe, for display.
     :param timings_ms: milliseconds per stage, and ``total``.
@@ -55,11 +58,13 @@ class OdometryResult:
     state: OdometryState
     pose: np.ndarray
     covariance: np.ndarray
+    local_covariance: np.ndarray
     is_keyframe: bool = False
     n_matches: int = 0
     n_inliers: int = 0
     n_movable: int = 0
     metric: bool = False
+    scale_sigma: float = float('inf')
     segment: int = 0
     matches: ReferenceMatches = field(default_factory=ReferenceMatches)
     timings_ms: dict = field(default_factory=dict)

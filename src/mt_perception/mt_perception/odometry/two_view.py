@@ -1,17 +1,39 @@
-"""Start-up from two views: essential matrix or homography, cheirality and parallax tests, first points."""
+"""
+Start-up from two views: essential matrix and homography, cheirality and parallax tests, first points.
+
+With little parallax a wrong turn explains the matches of two views almost as well as the true one, and
+RANSAC's noise decides. So every motion that essential matrices and the homography suggest is refined together
+with its points, and the one that explains most is taken, when no other comes near.
+"""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from mt_perception.odometry.geometry import inverse, reprojection_errors, robust_parameters, triangulate
+from mt_perception.odometry.bundle_adjustment import Problem, adjust
+from mt_perception.odometry.geometry import (
+    inverse,
+    project,
+    reprojection_errors,
+    robust_parameters,
+    to_camera,
+    triangulate,
+)
 
 # thresholds of the scores, χ² at 95 %: one degree of freedom (epipolar line), two (transferred point)
 CHI2_1D, CHI2_2D = 3.841, 5.991
+# of a match that fits in neither view, in squared sigmas
+MISFIT = 2 * CHI2_2D
 # of the bands around epipolar lines, in sigmas: a wide one finds a motion in noisy matches, but also one
 # between two motions, which only a narrow one tells apart
-WIDE, NARROW = 2, 1
+WIDTHS = (2, 1)
+LIKELY = 0.6  # of the best candidate's points: what has fewer is not refined
+CANDIDATES = 5  # that are refined at most
+ITERATIONS = 20
+# two refined motions are one below these angles in radians, of rotation and of direction; another motion that
+# explains this share of what the best one does leaves open which is true
+SAME_ROTATION, SAME_DIRECTION, RIVAL_SHARE = np.radians(0.5), np.radians(15), 0.9
 
 
 @dataclass
@@ -58,46 +80,94 @@ def homography_score(homography, a, b, sigma):
     return total, inlier
 
 
-def candidate_motions(rays_a, rays_b, sigma, homography_ratio, width):
+def candidate_motions(rays_a, rays_b, sigma):
     """
-    Return relative motions (second from first, [4,4]) that may explain the matches, and the model's inliers.
+    Return relative motions (second from first, [4,4]) that may explain the matches, and the most inliers.
 
-    It is the homography when its share of both scores is larger than ``homography_ratio``.
-
-    :param width: of the band around an epipolar line in which RANSAC looks for inliers, in sigmas.
+    :return: (list of motions, number of matches that fit the best essential matrix or the homography).
     """
     a = np.concatenate([rays_a, np.ones((len(rays_a), 1))], 1)
     b = np.concatenate([rays_b, np.ones((len(rays_b), 1))], 1)
     identity = np.eye(3)
+    motions, n_inliers = [], 0
+    for width in WIDTHS:
+        try:
+            essential, _ = cv2.findEssentialMat(
+                rays_a, rays_b, identity, identity, np.zeros(4), np.zeros(4), robust_parameters(width * sigma)
+            )
+        except cv2.error:
+            continue
+        if essential is not None and essential.shape == (3, 3):
+            n_inliers = max(n_inliers, int(essential_score(essential, a, b, sigma)[1].sum()))
+            first, second, t = cv2.decomposeEssentialMat(essential)
+            motions += [(r, s * t.ravel()) for r in (first, second) for s in (1, -1)]
     try:
-        essential, _ = cv2.findEssentialMat(
-            rays_a, rays_b, identity, identity, np.zeros(4), np.zeros(4), robust_parameters(width * sigma)
-        )
         homography, _ = cv2.findHomography(rays_a, rays_b, robust_parameters(2 * sigma))
     except cv2.error:
-        return [], np.zeros(len(rays_a), bool)
-    essential_total, essential_inlier, homography_total, homography_inlier = 0.0, None, 0.0, None
-    if essential is not None and essential.shape == (3, 3):
-        essential_total, essential_inlier = essential_score(essential, a, b, sigma)
+        homography = None
     if homography is not None and abs(np.linalg.det(homography)) > 1e-9:
-        homography_total, homography_inlier = homography_score(homography, a, b, sigma)
-    total = essential_total + homography_total
-    if total == 0:
-        return [], np.zeros(len(rays_a), bool)
-    if homography_total / total > homography_ratio:
+        n_inliers = max(n_inliers, int(homography_score(homography, a, b, sigma)[1].sum()))
         _, rotations, translations, _ = cv2.decomposeHomographyMat(homography, identity)
-        motions = [(r, t.ravel()) for r, t in zip(rotations, translations) if np.linalg.norm(t) > 1e-9]
-        inlier = homography_inlier
-    else:
-        first, second, t = cv2.decomposeEssentialMat(essential)
-        motions = [(r, s * t.ravel()) for r in (first, second) for s in (1, -1)]
-        inlier = essential_inlier
+        motions += [(r, t.ravel()) for r, t in zip(rotations, translations)]
     out = []
     for rotation, translation in motions:
-        motion = np.eye(4)
-        motion[:3, :3], motion[:3, 3] = rotation, translation / np.linalg.norm(translation)
-        out.append(motion)
-    return out, inlier
+        length = np.linalg.norm(translation)
+        if length > 1e-9 and np.isfinite(rotation).all():
+            motion = np.eye(4)
+            motion[:3, :3], motion[:3, 3] = rotation, translation / length
+            out.append(motion)
+    return out, n_inliers
+
+
+def examine(rays_a, rays_b, motion, sigma):
+    """Triangulate under a motion: (points [N,3], which fit both views [N], angles [N] of their rays)."""
+    points, angle = triangulate(rays_a, rays_b, np.eye(4), motion)
+    error = np.maximum(
+        reprojection_errors(points, rays_a, np.eye(4)), reprojection_errors(points, rays_b, motion)
+    )
+    return points, error < np.sqrt(CHI2_2D) * sigma, angle
+
+
+def refine(rays_a, rays_b, motion, sigma):
+    """
+    Adjust a motion and the points of all matches together.
+
+    :return: (motion [4,4] with a unit distance, what it explains: by how much the squared errors of the
+        matches, in sigmas, stay below ``MISFIT`` in sum).
+    """
+    points, _, _ = examine(rays_a, rays_b, motion, sigma)
+    ahead = np.isfinite(project(points)).all(1) & np.isfinite(project(to_camera(motion, points))).all(1)
+    rows = np.flatnonzero(ahead)
+    n = len(rows)
+    if n < 8:
+        return motion, 0.0
+    rays = np.empty((2 * n, 2))
+    rays[0::2], rays[1::2] = rays_b[rows], rays_a[rows]
+    problem = Problem(
+        np.stack([motion, np.eye(4)]),
+        1,
+        points[rows],
+        np.tile([0, 1], n),
+        np.repeat(np.arange(n), 2),
+        rays,
+        np.full(2 * n, sigma),
+    )
+    adjusted = adjust(problem, ITERATIONS, tolerance=1e-4)
+    refined = adjusted.cameras[0].copy()
+    length = np.linalg.norm(refined[:3, 3])
+    if not length > 1e-9:
+        return motion, 0.0
+    refined[:3, 3] /= length
+    explained = np.maximum(MISFIT - adjusted.chi2.reshape(-1, 2).sum(1), 0)
+    return refined, float(explained.sum())
+
+
+def same(one, other):
+    """Return whether two motions [4,4] are one."""
+    rotation = one[:3, :3].T @ other[:3, :3]
+    angle = np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))
+    direction = np.arccos(np.clip(one[:3, 3] @ other[:3, 3], -1, 1))
+    return angle < SAME_ROTATION and direction < SAME_DIRECTION
 
 
 def initialize(rays_a, rays_b, sigma, parameters):
@@ -113,32 +183,32 @@ def initialize(rays_a, rays_b, sigma, parameters):
     if len(rays_a) < max(8, parameters.init_min_points):
         return TwoView(0)
     rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
-    widths = (WIDE, NARROW) if parameters.motion_check else (WIDE,)
-    found = [start_from(rays_a, rays_b, sigma, parameters, width) for width in widths]
-    return max(found, key=lambda view: (0 if view.good is None else view.good.sum(), view.n_inliers))
-
-
-def start_from(rays_a, rays_b, sigma, parameters, width):
-    """Return the :class:`TwoView` of one search for the relative motion; see :func:`candidate_motions`."""
-    motions, inlier = candidate_motions(rays_a, rays_b, sigma, parameters.homography_ratio, width)
-    n_inliers = int(inlier.sum())
+    motions, n_inliers = candidate_motions(rays_a, rays_b, sigma)
+    nothing = TwoView(n_inliers)
     if n_inliers < parameters.init_min_points or not motions:
-        return TwoView(n_inliers)
-    solutions = []
+        return nothing
+    least = np.radians(parameters.init_min_parallax_deg)
+    raw = []
     for motion in motions:
-        points, angle = triangulate(rays_a, rays_b, np.eye(4), motion)
-        error = np.maximum(
-            reprojection_errors(points, rays_a, np.eye(4)), reprojection_errors(points, rays_b, motion)
-        )
-        good = inlier & (error < np.sqrt(CHI2_2D) * sigma)
-        solutions.append((int(good.sum()), motion, points, good, angle))
-    solutions.sort(key=lambda solution: -solution[0])
-    count, motion, points, good, angle = solutions[0]
-    rival = solutions[1][0] if len(solutions) > 1 else 0
-    if count < parameters.init_min_points or rival > 0.7 * count or count < 0.5 * n_inliers:
-        return TwoView(n_inliers)
+        _, good, angle = examine(rays_a, rays_b, motion, sigma)
+        raw.append((int(good.sum()), float(np.median(angle[good])) if good.any() else 0.0, motion))
+    most = max(count for count, _, _ in raw)
+    if most < parameters.init_min_points:
+        return nothing
+    likely = sorted((one for one in raw if one[0] > LIKELY * most), key=lambda one: -one[0])[:CANDIDATES]
+    if max(parallax for _, parallax, _ in likely) < least / 2:
+        return nothing
+    refined = [refine(rays_a, rays_b, motion, sigma) for _, _, motion in likely]
+    refined.sort(key=lambda one: -one[1])
+    motion, explained = refined[0]
+    if any(other > RIVAL_SHARE * explained and not same(motion, rival) for rival, other in refined[1:]):
+        return nothing
+    points, good, angle = examine(rays_a, rays_b, motion, sigma)
+    count = int(good.sum())
+    if count < max(parameters.init_min_points, 0.5 * n_inliers):
+        return nothing
     parallax = float(np.median(angle[good]))
-    if parallax < np.radians(parameters.init_min_parallax_deg):
-        return TwoView(n_inliers)
+    if parallax < least:
+        return nothing
     points = np.where(good[:, None], points, np.nan)
     return TwoView(n_inliers, inverse(motion), points, good, parallax)

@@ -1,5 +1,7 @@
 """Read depth and class maps at sub-pixel places."""
 
+from dataclasses import replace
+
 import numpy as np
 
 # neighbours whose depth differs by more than this ratio lie on another surface and are not mixed in
@@ -49,3 +51,19 @@ def sample_classes(segmentation, xy):
     x = np.clip(np.rint(xy[:, 0]), 0, width - 1).astype(np.intp)
     y = np.clip(np.rint(xy[:, 1]), 0, height - 1).astype(np.intp)
     return segmentation[y, x]
+
+
+def with_depth(keypoints, depth):
+    """
+    Return keypoints with the depth that a depth camera measured at their place.
+
+    :param keypoints: :class:`mt_perception.types.Keypoints`.
+    :param depth: [H,W] float32 metres, registered to their image though perhaps of another size, NaN or ≤ 0
+        where unknown; None when there is none.
+    """
+    if depth is None:
+        return replace(keypoints, depth=np.full(len(keypoints), np.nan, np.float32))
+    size = np.array([depth.shape[1], depth.shape[0]], np.float32)
+    scale = size / np.array(keypoints.image_size, np.float32)
+    xy = (keypoints.xy + np.float32(0.5)) * scale - np.float32(0.5)
+    return replace(keypoints, depth=sample_depth(depth, xy))
