@@ -7,8 +7,8 @@ import numpy as np
 
 from mt_perception.odometry.geometry import (
     inverse,
+    median,
     orthonormal,
-    project,
     robust_parameters,
     se3_exp,
     to_camera,
@@ -89,44 +89,89 @@ def pose_jacobian(camera_points):
     return jacobian
 
 
-class Uncertainty:
+class Noise:
     """
     How far each projection may lie off: keypoint noise, and more along one line for points of unsure depth.
 
     The covariance of a ray is Σ = σ² I + d dᵀ, where d is the projected displacement of the point by one
     sigma of its depth. Its whitening is (I − β d̂ d̂ᵀ) / σ with 1 − β = σ / √(σ² + |d|²).
-
-    :param sigma: standard deviation of a ray coordinate, scalar or [N].
-    :param displacement: [N,3] in the world, one sigma of each point's depth; None = all depths are sure.
     """
 
-    def __init__(self, sigma, displacement=None):
-        self.sigma = sigma
-        self.displacement = displacement
-        self.direction = None
+    def __init__(self, sigma, displacement, world_to_camera, points):
+        """
+        Project the displacements at a pose.
 
-    def update(self, world_to_camera, local):
-        """Project the displacements at a pose; ``local`` are the points in its frame."""
-        if self.displacement is None:
+        :param sigma: standard deviation of a ray coordinate, scalar or [N].
+        :param displacement: [N,3] in the world, one sigma of each point's depth; None = all depths are sure.
+        :param world_to_camera: [4,4].
+        :param points: [N,3].
+        """
+        self.precision = 1 / sigma
+        self.direction = None
+        if displacement is None or not displacement.any():
             return
+        local = to_camera(world_to_camera, points)
         z = np.where(local[:, 2] > 1e-9, local[:, 2], np.inf)[:, None]
-        moved = self.displacement @ world_to_camera[:3, :3].T
+        moved = displacement @ world_to_camera[:3, :3].T
         d = (moved[:, :2] - local[:, :2] / z * moved[:, 2:]) / z
         length = np.linalg.norm(d, axis=1)
-        beta = 1 - self.sigma / np.sqrt(self.sigma**2 + length**2)
-        direction = d / np.maximum(length, 1e-12)[:, None]
-        self.direction, self.scaled = direction, direction * beta[:, None]
+        beta = 1 - sigma / np.sqrt(sigma**2 + length**2)
+        self.direction = (d / np.maximum(length, 1e-12)[:, None]).T.copy()
+        self.scaled = self.direction * beta
 
     def whiten(self, values):
-        """Whiten errors [N,2] or their derivatives [N,2,K]."""
-        sigma = np.asarray(self.sigma).reshape(-1, *([1] * (values.ndim - 1)))
-        if self.direction is None:
-            return values / sigma
-        if values.ndim == 2:
-            along = (self.direction * values).sum(1, keepdims=True) * self.scaled
-        else:
-            along = self.scaled[:, :, None] * (self.direction[:, None] @ values)
-        return (values - along) / sigma
+        """Whiten errors [2,N] or their derivatives [6,2,N] in place, and return them."""
+        if self.direction is not None:
+            along = self.direction[0] * values[..., 0, :] + self.direction[1] * values[..., 1, :]
+            values -= self.scaled * along[..., None, :]
+        values *= self.precision
+        return values
+
+
+class Residuals:
+    """
+    Whitened reprojection errors at a pose. Coordinates lie in rows, one per axis: numpy is faster then.
+
+    :ivar error: [2,N] in sigmas.
+    :ivar chi2: [N] their squares, infinite behind the camera.
+    """
+
+    def __init__(self, world_to_camera, points, rays, noise):
+        """:param points: [3,N]. :param rays: [2,N]. :param noise: :class:`Noise`."""
+        local = world_to_camera[:3, :3] @ points + world_to_camera[:3, 3:]
+        self._inverse_z = 1 / np.where(local[2] > 1e-9, local[2], np.nan)
+        self._projected = local[:2] * self._inverse_z
+        self._noise = noise
+        self.error = noise.whiten(self._projected - rays)
+        chi2 = self.error[0] ** 2 + self.error[1] ** 2
+        self.chi2 = np.where(np.isfinite(chi2), chi2, np.inf)
+
+    def jacobian(self):
+        """Whitened derivative [6,2N] by the left perturbation (translation, rotation), 0 behind the camera."""
+        u, v = self._projected
+        inverse_z = self._inverse_z
+        out = np.zeros((6, 2, len(u)))
+        out[0, 0] = out[1, 1] = inverse_z
+        np.multiply(self._projected, -inverse_z, out=out[2])
+        out[3, 1] = -1 - v * v
+        out[4, 0] = 1 + u * u
+        out[4, 1] = u * v
+        out[3, 0] = -out[4, 1]
+        out[5, 0], out[5, 1] = -v, u
+        self._noise.whiten(out)
+        behind = np.isinf(self.chi2)
+        if behind.any():
+            out[:, :, behind] = 0
+        return out.reshape(6, -1)
+
+    def cost(self, width):
+        """Cauchy's loss; points behind the camera cost as much as far outliers."""
+        return np.log1p(np.minimum(self.chi2, 1e8) / width).sum()
+
+    def typical(self):
+        """Return the median of the squared errors in front of the camera."""
+        finite = self.chi2[np.isfinite(self.chi2)]
+        return median(finite) if len(finite) else CHI2_2D
 
 
 def refine(points, rays, world_to_camera, sigma, displacement=None, iterations=12):
@@ -142,54 +187,38 @@ def refine(points, rays, world_to_camera, sigma, displacement=None, iterations=1
     :return: :class:`PoseEstimate`; its inliers pass the χ² test at 95 %.
     """
     pose = world_to_camera.copy()
-    noise = Uncertainty(sigma, displacement)
-    noise.update(pose, to_camera(pose, points))
-
-    def residuals(transform):
-        """Return camera points, whitened errors and their squares, infinite behind the camera."""
-        local = to_camera(transform, points)
-        error = noise.whiten(project(local) - rays)
-        chi2 = (error**2).sum(1)
-        return local, error, np.where(np.isfinite(chi2), chi2, np.inf)
-
-    def cost(chi2, width):
-        """Cauchy's loss; points behind the camera cost as much as far outliers."""
-        return np.log1p(np.minimum(chi2, 1e8) / width).sum()
-
-    def typical(chi2):
-        finite = chi2[np.isfinite(chi2)]
-        return float(np.median(finite)) if len(finite) else CHI2_2D
-
-    local, error, chi2 = residuals(pose)
-    width, damping = max(CHI2_2D, typical(chi2)), 1e-6
+    noise = Noise(sigma, displacement, pose, points)
+    points, rays = np.ascontiguousarray(points.T), np.ascontiguousarray(rays.T)
+    now = Residuals(pose, points, rays, noise)
+    width, damping = max(CHI2_2D, now.typical()), 1e-6
     for _ in range(iterations):
-        valid = np.isfinite(chi2)
-        if valid.sum() < 4:
+        if np.isfinite(now.chi2).sum() < 4:
             break
-        jacobian = noise.whiten(pose_jacobian(np.where(valid[:, None], local, 1.0)))
-        weights = np.where(valid, 1 / (1 + np.where(valid, chi2, 0) / width), 0.0)
-        weighted = (jacobian * weights[:, None, None]).reshape(-1, 6)
-        hessian = weighted.T @ jacobian.reshape(-1, 6)
-        gradient = weighted.T @ np.where(valid[:, None], error, 0.0).ravel()
-        before, step_taken = cost(chi2, width), False
+        jacobian = now.jacobian()
+        weights = 1 / (1 + now.chi2 / width)
+        weighted = (jacobian.reshape(6, 2, -1) * weights).reshape(6, -1)
+        hessian = weighted @ jacobian.T
+        gradient = weighted @ np.where(weights > 0, now.error, 0.0).ravel()
+        before, step_taken = now.cost(width), False
         for _ in range(4):
-            damped = hessian + damping * np.diag(np.diag(hessian)) + 1e-12 * np.eye(6)
+            damped = hessian.copy()
+            damped.flat[::7] += damping * hessian.flat[::7] + 1e-12
             step = np.linalg.solve(damped, -gradient)
             candidate = se3_exp(step) @ pose
-            state = residuals(candidate)
-            if cost(state[2], width) <= before:
-                pose, (local, error, chi2) = candidate, state
+            then = Residuals(candidate, points, rays, noise)
+            if then.cost(width) <= before:
+                pose, now = candidate, then
                 damping, step_taken = max(damping * 0.1, 1e-9), True
                 break
             damping = max(damping, 1e-6) * 100
-        narrowed = max(CHI2_2D, min(width, 4 * typical(chi2)))
+        narrowed = max(CHI2_2D, min(width, 4 * now.typical()))
         done = not step_taken or (np.abs(step).max() < 1e-7 and narrowed == width)
         width = narrowed
         if done:
             break
-    inlier = chi2 < CHI2_2D
-    jacobian = noise.whiten(pose_jacobian(np.where(inlier[:, None], local, 1.0)))[inlier].reshape(-1, 6)
-    return PoseEstimate(orthonormal(pose), inlier, jacobian.T @ jacobian)
+    inlier = now.chi2 < CHI2_2D
+    jacobian = now.jacobian().reshape(6, 2, -1)[:, :, inlier].reshape(6, -1)
+    return PoseEstimate(orthonormal(pose), inlier, jacobian @ jacobian.T)
 
 
 def covariance(estimate, floor=1e-12):
