@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mt_perception.odometry.absolute_pose import CHI2_2D, pose_jacobian
+from mt_perception.odometry.absolute_pose import CHI2_2D, projection_jacobian
 from mt_perception.odometry.geometry import orthonormal, se3_exp
 
 
@@ -56,14 +56,55 @@ class Adjusted:
     cost_after: float
 
 
-def residuals(problem, cameras, points):
-    """Return camera-frame points [O,3], errors in sigmas [O,2] and their squares [O]."""
-    poses = cameras[problem.camera_index]
-    local = np.einsum('oij,oj->oi', poses[:, :3, :3], points[problem.point_index]) + poses[:, :3, 3]
-    in_front = local[:, 2] > 1e-6
-    z = np.where(in_front, local[:, 2], 1.0)
-    error = (local[:, :2] / z[:, None] - problem.rays) / problem.sigma[:, None]
-    return local, error, np.where(in_front, (error**2).sum(1), np.inf)
+class Observations:
+    """
+    The observations of a problem, camera by camera; coordinates lie in rows, one per axis.
+
+    :ivar point: [O] point of each.
+    :ivar parts: slice of the observations of each camera.
+    :ivar chi2: [O] squared errors at the last linearisation point, see :meth:`at`.
+    """
+
+    def __init__(self, problem):
+        """:param problem: :class:`Problem`."""
+        order = np.argsort(problem.camera_index, kind='stable')
+        bounds = np.searchsorted(problem.camera_index[order], np.arange(len(problem.cameras) + 1))
+        self.parts = [slice(first, last) for first, last in zip(bounds[:-1], bounds[1:])]
+        self.point = problem.point_index[order]
+        self._rays = problem.rays[order].T.copy()
+        self._precision = 1 / problem.sigma[order]
+        self._place = np.empty_like(order)  # of the problem's observations here
+        self._place[order] = np.arange(len(order))
+        self._first_of_point = np.searchsorted(problem.point_index, np.arange(len(problem.points)))
+
+    def as_given(self, values):
+        """Return values [O] in the problem's order."""
+        return values[self._place]
+
+    def sum_by_point(self, values):
+        """Sum values [K,O] over the observations of each point: [K,P]."""
+        return np.add.reduceat(values[:, self._place], self._first_of_point, axis=1)
+
+    def errors(self, cameras, points):
+        """Return points [3,O] in the cameras' frames, errors in sigmas [2,O] and their squares [O]."""
+        world, local = points[:, self.point], np.empty((3, len(self.point)))
+        for camera, part in zip(cameras, self.parts):
+            np.matmul(camera[:3, :3], world[:, part], out=local[:, part])
+            local[:, part] += camera[:3, 3:]
+        in_front = local[2] > 1e-6
+        local[2] = np.where(in_front, local[2], 1.0)
+        error = (local[:2] / local[2] - self._rays) * self._precision
+        return local, error, np.where(in_front, error[0] ** 2 + error[1] ** 2, np.inf)
+
+    def jacobians(self, cameras, local):
+        """Return the derivatives of the errors by the cameras [6,2,O] and by the points [3,2,O]."""
+        by_pose = projection_jacobian(local[:2] / local[2], 1 / local[2])
+        by_pose *= self._precision
+        by_point = np.empty_like(by_pose[:3])
+        for camera, part in zip(cameras, self.parts):
+            moved = camera[:3, :3].T @ by_pose[:3, :, part].reshape(3, -1)
+            by_point[:, :, part] = moved.reshape(3, 2, -1)
+        return by_pose, by_point
 
 
 def huber(chi2, width):
@@ -73,6 +114,104 @@ def huber(chi2, width):
     cost = np.where(bounded <= width, bounded, 2 * np.sqrt(width) * root - width)
     weight = np.where(np.isfinite(chi2), np.sqrt(width) / root, 0.0)
     return float(cost.sum()), weight
+
+
+class NormalEquations:
+    """
+    The Gauss–Newton system at one linearisation point, whose points are eliminated to solve it.
+
+    With V = L Lᵀ the block of a point and W the blocks that couple it with the cameras, the cameras' system
+    is reduced by Y Yᵀ, Y = W L⁻ᵀ. All points are factorised at once, by the formulas of a 3 × 3 Cholesky
+    factor.
+    """
+
+    def __init__(self, observations, moving, by_pose, by_point, error, weight):
+        """
+        Sum the products of derivatives.
+
+        :param observations: :class:`Observations`.
+        :param moving: number of moving cameras.
+        :param by_pose: [6,2,O] derivatives of the errors by the cameras.
+        :param by_point: [3,2,O] by the points.
+        :param error: [2,O].
+        :param weight: [O].
+        """
+        self._observations, self._moving = observations, moving
+        weighted = by_point * weight
+        self._of_points = observations.sum_by_point(
+            np.stack([_dot(weighted[i], by_point[j]) for i, j in LOWER] + [_dot(w, error) for w in weighted])
+        )
+        last = observations.parts[moving - 1].stop if moving else 0
+        seen = by_pose[:, :, :last]
+        self._coupling = _dot(seen[:, None], weighted[None, :, :, :last], axis=2)  # [6,3,O of moving cameras]
+        self._of_cameras, self._gradient = np.zeros((moving, 6, 6)), np.zeros((moving, 6))
+        scaled = seen * weight[:last]
+        for k, part in enumerate(observations.parts[:moving]):
+            block = scaled[:, :, part].reshape(6, -1)
+            self._of_cameras[k] = block @ by_pose[:, :, part].reshape(6, -1).T
+            self._gradient[k] = block @ error[:, part].ravel()
+
+    def solve(self, damping):
+        """
+        Solve the damped equations.
+
+        :param damping: share of each block's diagonal that is added to it.
+        :return: (steps of the cameras [K,6], steps of the points [3,P]).
+        """
+        factor = self._factor(damping)
+        ahead = _forward(factor, self._of_points[6:])
+        size = 6 * self._moving
+        point = self._observations.point[: self._coupling.shape[2]]
+        reduced = np.zeros((size, 3, ahead.shape[1]))
+        columns = _forward(factor[:, point], self._coupling.transpose(1, 0, 2))
+        for k, part in enumerate(self._observations.parts[: self._moving]):
+            reduced[6 * k : 6 * k + 6, :, point[part]] = columns[:, :, part].transpose(1, 0, 2)
+        reduced = reduced.reshape(size, ahead.size)
+        system = -(reduced @ reduced.T)
+        right = reduced @ ahead.ravel() - self._gradient.ravel()
+        for k, hessian in enumerate(self._of_cameras):
+            block = slice(6 * k, 6 * k + 6)
+            system[block, block] += hessian + np.diag(damping * np.diag(hessian) + 1e-9)
+        steps = np.linalg.solve(system, right)
+        points = -_backward(factor, ahead + (steps @ reduced).reshape(ahead.shape))
+        return steps.reshape(-1, 6), points
+
+    def _factor(self, damping):
+        """Return the damped Cholesky factors of the points' blocks, [6,P] in the order of ``LOWER``."""
+        a, b, d, c, e, f = self._of_points[:6]
+        floor = 1e-9 * ((a + d + f).mean() / 3 + 1e-12)
+        a, d, f = (x * (1 + damping) + floor for x in (a, d, f))
+        l11 = np.sqrt(a)
+        l21, l31 = b / l11, c / l11
+        l22 = np.sqrt(np.maximum(d - l21 * l21, floor))
+        l32 = (e - l31 * l21) / l22
+        l33 = np.sqrt(np.maximum(f - l31 * l31 - l32 * l32, floor))
+        return np.stack([l11, l21, l22, l31, l32, l33])
+
+
+LOWER = ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2))  # lower triangle, row by row
+
+
+def _dot(a, b, axis=0):
+    """Scalar products of pairs of errors or their derivatives along ``axis``, of length 2."""
+    first, second = (slice(None),) * axis + (0,), (slice(None),) * axis + (1,)
+    return a[first] * b[first] + a[second] * b[second]
+
+
+def _forward(factor, right):
+    """Solve L x = right for all points: factor [6,P], right [3,…,P]."""
+    l11, l21, l22, l31, l32, l33 = factor
+    x = right[0] / l11
+    y = (right[1] - l21 * x) / l22
+    return np.stack([x, y, (right[2] - l31 * x - l32 * y) / l33])
+
+
+def _backward(factor, right):
+    """Solve Lᵀ x = right for all points: factor [6,P], right [3,P]."""
+    l11, l21, l22, l31, l32, l33 = factor
+    z = right[2] / l33
+    y = (right[1] - l32 * z) / l22
+    return np.stack([(right[0] - l21 * y - l31 * z) / l11, y, z])
 
 
 def adjust(problem, iterations=8, width=CHI2_2D, tolerance=1e-3):
@@ -85,84 +224,30 @@ def adjust(problem, iterations=8, width=CHI2_2D, tolerance=1e-3):
     :param tolerance: stop when the cost falls by a smaller share.
     :return: :class:`Adjusted`.
     """
-    cameras, points = problem.cameras.copy(), problem.points.copy()
-    moving, n_points = problem.n_moving, len(points)
-    starts = np.searchsorted(problem.point_index, np.arange(n_points))
-    on_moving = np.flatnonzero(problem.camera_index < moving)
-    camera_of = problem.camera_index[on_moving]
-    order = on_moving[np.argsort(camera_of, kind='stable')]
-    bounds = np.searchsorted(problem.camera_index[order], np.arange(moving + 1))
-
-    local, error, chi2 = residuals(problem, cameras, points)
+    cameras, points, moving = problem.cameras.copy(), problem.points.T.copy(), problem.n_moving
+    observations = Observations(problem)
+    local, error, chi2 = observations.errors(cameras, points)
     cost, weight = huber(chi2, width)
-    cost_before, damping, fresh = cost, 1e-4, True
+    cost_before, damping, equations = cost, 1e-4, None
     for _ in range(iterations):
-        if fresh:
-            safe = local.copy()
-            safe[:, 2] = np.where(np.isfinite(chi2), local[:, 2], 1.0)
-            by_pose = pose_jacobian(safe) / problem.sigma[:, None, None]
-            by_point = by_pose[:, :, :3] @ cameras[problem.camera_index, :3, :3]
-            weighted = by_point * weight[:, None, None]
-            point_hessian = np.add.reduceat(np.einsum('oki,okj->oij', weighted, by_point), starts)
-            point_gradient = np.add.reduceat(np.einsum('oki,ok->oi', weighted, error), starts)
-            pose_hessian, pose_gradient = np.zeros((moving, 6, 6)), np.zeros((moving, 6))
-            for k in range(moving):
-                index = order[bounds[k] : bounds[k + 1]]
-                flat = by_pose[index].reshape(-1, 6)
-                scaled = (by_pose[index] * weight[index, None, None]).reshape(-1, 6)
-                pose_hessian[k] = scaled.T @ flat
-                pose_gradient[k] = scaled.T @ error[index].ravel()
-            coupling = np.zeros((n_points, moving, 6, 3))
-            coupling[problem.point_index[on_moving], camera_of] = np.einsum(
-                'oki,okj->oij', by_pose[on_moving], weighted[on_moving]
-            )
-            coupling = coupling.reshape(n_points, moving * 6, 3)
-        step_poses, step_points = solve(
-            pose_hessian, pose_gradient, point_hessian, point_gradient, coupling, damping
-        )
+        if equations is None:
+            derivatives = observations.jacobians(cameras, local)
+            equations = NormalEquations(observations, moving, *derivatives, error, weight)
+        step_cameras, step_points = equations.solve(damping)
         candidate = cameras.copy()
         for k in range(moving):
-            candidate[k] = se3_exp(step_poses[k]) @ cameras[k]
+            candidate[k] = se3_exp(step_cameras[k]) @ cameras[k]
         candidate_points = points + step_points
-        state = residuals(problem, candidate, candidate_points)
+        state = observations.errors(candidate, candidate_points)
         new_cost, new_weight = huber(state[2], width)
-        fresh = new_cost < cost
-        if fresh:
+        if new_cost < cost:
             gain = (cost - new_cost) / max(cost, 1e-12)
             cameras, points, (local, error, chi2) = candidate, candidate_points, state
-            cost, weight, damping = new_cost, new_weight, max(damping * 0.1, 1e-8)
+            cost, weight, damping, equations = new_cost, new_weight, max(damping * 0.1, 1e-8), None
             if gain < tolerance:
                 break
         else:
             damping = damping * 10
     for k in range(moving):
         cameras[k] = orthonormal(cameras[k])
-    return Adjusted(cameras, points, chi2, cost_before, cost)
-
-
-def solve(pose_hessian, pose_gradient, point_hessian, point_gradient, coupling, damping):
-    """
-    Solve the damped normal equations by eliminating the points.
-
-    :return: (steps of the cameras [K,6], steps of the points [P,3]).
-    """
-    moving, n_points = len(pose_hessian), len(point_hessian)
-    diagonal = np.einsum('pii->pi', point_hessian)
-    damped = point_hessian + 0.0
-    floor = 1e-9 * (diagonal.mean() + 1e-12)
-    np.einsum('pii->pi', damped)[...] += damping * diagonal + floor
-    inverted = np.linalg.inv(damped)
-    if moving == 0:
-        return np.zeros((0, 6)), -np.einsum('pij,pj->pi', inverted, point_gradient)
-    eliminated = coupling @ inverted
-    size = moving * 6
-    flat = np.ascontiguousarray(eliminated.transpose(1, 0, 2)).reshape(size, n_points * 3)
-    system = -flat @ np.ascontiguousarray(coupling.transpose(0, 2, 1)).reshape(n_points * 3, size)
-    right = -pose_gradient.ravel() + flat @ point_gradient.ravel()
-    for k in range(moving):
-        block = slice(6 * k, 6 * k + 6)
-        system[block, block] += pose_hessian[k]
-        system[block, block] += damping * np.diag(np.diag(pose_hessian[k])) + 1e-9 * np.eye(6)
-    poses = np.linalg.solve(system, right)
-    points = -np.einsum('pij,pj->pi', inverted, point_gradient + np.einsum('psk,s->pk', coupling, poses))
-    return poses.reshape(moving, 6), points
+    return Adjusted(cameras, points.T.copy(), observations.as_given(chi2), cost_before, cost)
