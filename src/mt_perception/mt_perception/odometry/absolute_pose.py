@@ -15,6 +15,9 @@ from mt_perception.odometry.geometry import (
 )
 
 CHI2_2D = 5.991  # 95 % of a two-dimensional Gaussian
+CONVERGED = 1e-3  # sigmas of the pose that the last step may have
+MOST_CURVATURE = 0.5  # of an error's part of the Hessian that the loss' curvature may take away
+TINY = 1e-12
 
 
 @dataclass
@@ -150,13 +153,30 @@ class Residuals:
         self.chi2 = np.where(np.isfinite(chi2), chi2, np.inf)
 
     def jacobian(self):
-        """Whitened derivative [6,2N] by translation and rotation (left perturbation), 0 behind the camera."""
+        """Whitened derivative [6,2,N] by the left perturbation of the camera, 0 for points behind it."""
         out = projection_jacobian(self._projected, self._inverse_z)
         self._noise.whiten(out)
         behind = np.isinf(self.chi2)
         if behind.any():
             out[:, :, behind] = 0
-        return out.reshape(6, -1)
+        return out
+
+    def normal_equations(self, width):
+        """
+        Return Hessian [6,6] and gradient [6] of Cauchy's loss of a ``width``.
+
+        The Hessian has the loss' own curvature (Triggs et al. 2000, Bundle Adjustment – A Modern Synthesis,
+        section 4.3), so that a step leaves a small part of the error instead of a third. It is bounded:
+        outliers must not turn the step round.
+        """
+        jacobian = self.jacobian()
+        weights = 1 / (1 + self.chi2 / width)
+        error = np.where(weights > 0, self.error, 0.0)
+        weighted = jacobian * weights
+        along = weighted[:, 0] * error[0] + weighted[:, 1] * error[1]  # [6,N], of each error's square
+        curvature = np.minimum(2 / width, MOST_CURVATURE / (weights * np.minimum(self.chi2, 1e8) + TINY))
+        hessian = weighted.reshape(6, -1) @ jacobian.reshape(6, -1).T - (along * curvature) @ along.T
+        return hessian, along.sum(1)
 
     def cost(self, width):
         """Cauchy's loss; points behind the camera cost as much as far outliers."""
@@ -188,15 +208,11 @@ def refine(points, rays, world_to_camera, sigma, displacement=None, iterations=1
     for _ in range(iterations):
         if np.isfinite(now.chi2).sum() < 4:
             break
-        jacobian = now.jacobian()
-        weights = 1 / (1 + now.chi2 / width)
-        weighted = (jacobian.reshape(6, 2, -1) * weights).reshape(6, -1)
-        hessian = weighted @ jacobian.T
-        gradient = weighted @ np.where(weights > 0, now.error, 0.0).ravel()
+        hessian, gradient = now.normal_equations(width)
         before, step_taken = now.cost(width), False
         for _ in range(4):
             damped = hessian.copy()
-            damped.flat[::7] += damping * hessian.flat[::7] + 1e-12
+            damped.flat[::7] += damping * hessian.flat[::7] + TINY
             step = np.linalg.solve(damped, -gradient)
             candidate = se3_exp(step) @ pose
             then = Residuals(candidate, points, rays, noise)
@@ -205,13 +221,13 @@ def refine(points, rays, world_to_camera, sigma, displacement=None, iterations=1
                 damping, step_taken = max(damping * 0.1, 1e-9), True
                 break
             damping = max(damping, 1e-6) * 100
-        narrowed = max(CHI2_2D, min(width, 4 * now.typical()))
-        done = not step_taken or (np.abs(step).max() < 1e-7 and narrowed == width)
+        narrowed = width if width == CHI2_2D else max(CHI2_2D, min(width, 4 * now.typical()))
+        done = not step_taken or (narrowed == width and step @ hessian @ step < CONVERGED**2)
         width = narrowed
         if done:
             break
     inlier = now.chi2 < CHI2_2D
-    jacobian = now.jacobian().reshape(6, 2, -1)[:, :, inlier].reshape(6, -1)
+    jacobian = now.jacobian()[:, :, inlier].reshape(6, -1)
     return PoseEstimate(orthonormal(pose), inlier, jacobian @ jacobian.T)
 
 
