@@ -1,12 +1,14 @@
 """The pinhole camera with lens distortion, as sensor_msgs/CameraInfo describes it."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from mt_perception.errors import CameraError
 
+BORDER_SAMPLES = 9  # along each side of the image
 DISTORTION_MODELS = ('', 'plumb_bob', 'rational_polynomial', 'equidistant')
 
 
@@ -72,6 +74,17 @@ class Camera:
     def cy(self):
         """Principal point y in pixels."""
         return float(self.matrix[1, 2])
+
+    @cached_property
+    def ray_bounds(self):
+        """Smallest and largest ray coordinates, [2] each, along the image's border."""
+        x = np.linspace(0, self.width - 1, BORDER_SAMPLES)
+        y = np.linspace(0, self.height - 1, BORDER_SAMPLES)
+        border = [(u, v) for u in x for v in (0, self.height - 1)] + [
+            (u, v) for u in (0, self.width - 1) for v in y
+        ]
+        rays = self.normalize(np.array(border))
+        return np.nanmin(rays, axis=0), np.nanmax(rays, axis=0)
 
     def scaled(self, width, height):
         """Return the camera of the same image resized to ``width`` × ``height``, pixel centres kept right."""

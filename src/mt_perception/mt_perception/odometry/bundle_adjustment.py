@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mt_perception.odometry.absolute_pose import CHI2_2D, projection_jacobian
+from mt_perception.odometry.blocks import LOWER, backward, cholesky, forward
 from mt_perception.odometry.geometry import orthonormal, se3_exp
 
 
@@ -159,11 +160,11 @@ class NormalEquations:
         :return: (steps of the cameras [K,6], steps of the points [3,P]).
         """
         factor = self._factor(damping)
-        ahead = _forward(factor, self._of_points[6:])
+        ahead = forward(factor, self._of_points[6:])
         size = 6 * self._moving
         point = self._observations.point[: self._coupling.shape[2]]
         reduced = np.zeros((size, 3, ahead.shape[1]))
-        columns = _forward(factor[:, point], self._coupling.transpose(1, 0, 2))
+        columns = forward(factor[:, point], self._coupling.transpose(1, 0, 2))
         for k, part in enumerate(self._observations.parts[: self._moving]):
             reduced[6 * k : 6 * k + 6, :, point[part]] = columns[:, :, part].transpose(1, 0, 2)
         reduced = reduced.reshape(size, ahead.size)
@@ -173,45 +174,22 @@ class NormalEquations:
             block = slice(6 * k, 6 * k + 6)
             system[block, block] += hessian + np.diag(damping * np.diag(hessian) + 1e-9)
         steps = np.linalg.solve(system, right)
-        points = -_backward(factor, ahead + (steps @ reduced).reshape(ahead.shape))
+        points = -backward(factor, ahead + (steps @ reduced).reshape(ahead.shape))
         return steps.reshape(-1, 6), points
 
     def _factor(self, damping):
         """Return the damped Cholesky factors of the points' blocks, [6,P] in the order of ``LOWER``."""
-        a, b, d, c, e, f = self._of_points[:6]
-        floor = 1e-9 * ((a + d + f).mean() / 3 + 1e-12)
-        a, d, f = (x * (1 + damping) + floor for x in (a, d, f))
-        l11 = np.sqrt(a)
-        l21, l31 = b / l11, c / l11
-        l22 = np.sqrt(np.maximum(d - l21 * l21, floor))
-        l32 = (e - l31 * l21) / l22
-        l33 = np.sqrt(np.maximum(f - l31 * l31 - l32 * l32, floor))
-        return np.stack([l11, l21, l22, l31, l32, l33])
-
-
-LOWER = ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2))  # lower triangle, row by row
+        blocks = self._of_points[:6].copy()
+        diagonal = [LOWER.index((i, i)) for i in range(3)]
+        floor = 1e-9 * (blocks[diagonal].mean() + 1e-12)
+        blocks[diagonal] += damping * blocks[diagonal] + floor
+        return cholesky(blocks, floor)
 
 
 def _dot(a, b, axis=0):
     """Scalar products of pairs of errors or their derivatives along ``axis``, of length 2."""
     first, second = (slice(None),) * axis + (0,), (slice(None),) * axis + (1,)
     return a[first] * b[first] + a[second] * b[second]
-
-
-def _forward(factor, right):
-    """Solve L x = right for all points: factor [6,P], right [3,…,P]."""
-    l11, l21, l22, l31, l32, l33 = factor
-    x = right[0] / l11
-    y = (right[1] - l21 * x) / l22
-    return np.stack([x, y, (right[2] - l31 * x - l32 * y) / l33])
-
-
-def _backward(factor, right):
-    """Solve Lᵀ x = right for all points: factor [6,P], right [3,P]."""
-    l11, l21, l22, l31, l32, l33 = factor
-    z = right[2] / l33
-    y = (right[1] - l32 * z) / l22
-    return np.stack([(right[0] - l21 * y - l31 * z) / l11, y, z])
 
 
 def adjust(problem, iterations=8, width=CHI2_2D, tolerance=1e-3):

@@ -7,7 +7,6 @@ from mt_perception.odometry.geometry import inverse
 
 # thresholds in pixels are stated for this many pixels, 640 × 480
 NOMINAL_PIXELS = 640 * 480
-BORDER_SAMPLES = 9
 
 
 class Frame:
@@ -51,7 +50,7 @@ class Frame:
         self.point_ids = np.full(len(rays), -1, np.int64)
         self.world_to_camera = np.eye(4)
         self.covariance = np.zeros((6, 6))
-        self.bounds = image_bounds(camera)
+        self.bounds = camera.ray_bounds
         self.id = None
         self.global_descriptor = global_descriptor
         self._tree = None
@@ -89,18 +88,3 @@ class Frame:
         """Forget everything but the pose."""
         self.keypoints = self.rays = self.point_ids = self._tree = None
         self.movable = self.global_descriptor = None
-
-
-def image_bounds(camera):
-    """Smallest and largest ray coordinates along the image's border."""
-    x, y = np.linspace(0, camera.width - 1, BORDER_SAMPLES), np.linspace(0, camera.height - 1, BORDER_SAMPLES)
-    border = np.concatenate(
-        [
-            np.stack([x, np.zeros_like(x)], 1),
-            np.stack([x, np.full_like(x, camera.height - 1)], 1),
-            np.stack([np.zeros_like(y), y], 1),
-            np.stack([np.full_like(y, camera.width - 1), y], 1),
-        ]
-    )
-    rays = camera.normalize(border)
-    return np.nanmin(rays, axis=0), np.nanmax(rays, axis=0)

@@ -110,9 +110,9 @@ class LocalMap:
 
     def shared(self, ids):
         """How many of the points ``ids`` each keyframe observes, [K]."""
-        wanted = np.zeros(self.size + 1, bool)
+        wanted = np.zeros(self.size + 1, bool)  # the last is for keypoints without a point, id -1
         wanted[ids] = True
-        return np.array([int(wanted[k.point_ids[k.point_ids >= 0]].sum()) for k in self.keyframes], np.int64)
+        return np.array([np.count_nonzero(wanted[k.point_ids]) for k in self.keyframes], np.int64)
 
     def drop_keyframe(self, keyframe):
         """Take a keyframe out; points that nothing else sees go too."""

@@ -76,8 +76,9 @@ def search_epipolar(first, second, relative, sigma, ratio, min_similarity):
     homogeneous_b = np.concatenate([rays_b, np.ones((len(rays_b), 1))], 1)
     lines = np.cross(translation, homogeneous_a @ rotation.T)
     lines /= np.maximum(np.linalg.norm(lines[:, :2], axis=1, keepdims=True), 1e-12)
-    near = np.abs(lines @ homogeneous_b.T) < 2.45 * sigma
-    similarity = np.where(near, descriptors_a @ descriptors_b.T, -2.0)
+    distance = lines.astype(np.float32) @ homogeneous_b.astype(np.float32).T
+    similarity = descriptors_a @ descriptors_b.T
+    np.copyto(similarity, -2.0, where=np.abs(distance, out=distance) >= 2.45 * sigma)
     best_b, best_a = similarity.argmax(1), similarity.argmax(0)
     rows = np.flatnonzero(best_a[best_b] == np.arange(len(rays_a)))
     columns = best_b[rows]
