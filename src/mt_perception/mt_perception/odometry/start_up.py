@@ -83,4 +83,7 @@ class StartUp:
         if len(self.pairs):
             turn[:3, :3], _ = rotation_between(rays_a, rays_b, sigma, turn[:3, :3])
         frame.world_to_camera = turn @ self.reference.world_to_camera
-        return initialize(rays_a, rays_b, sigma, self.parameters)
+        depth = np.stack(
+            [view.keypoints.depth[rows] for view, rows in zip((self.reference, frame), self.pairs.T)], 1
+        )
+        return initialize(rays_a, rays_b, sigma, self.parameters, depth)
