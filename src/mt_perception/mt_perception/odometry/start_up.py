@@ -56,7 +56,7 @@ class StartUp:
         """
         enough = self.parameters.init_min_matches
         two_view = self._compare(frame, match)
-        if two_view.n_inliers < enough and self.waiting:
+        if two_view.pose is None and two_view.n_inliers < enough and self.waiting:
             self.reference, self.waiting = self.waiting[-1].frame, []
             two_view = self._compare(frame, match)
         if two_view.pose is not None:

@@ -37,6 +37,8 @@ NEAR = 2.0  # times an inlier's error: matches that take part in the refinement
 SAME_ROTATION, SAME_DIRECTION, RIVAL_SHARE = np.radians(0.5), np.radians(15), 0.9
 # up to this share not, where the depths of its points differ so many times more from those of the keypoints
 CLOSE_SHARE, RIVAL_SPREAD = 0.95, 1.3
+# one with much less parallax is the simpler explanation: it leaves that open already with this share
+SIMPLE_SHARE, SIMPLE_PARALLAX = 0.8, 0.5
 
 
 @dataclass
@@ -180,12 +182,14 @@ def depth_spread(rays_a, rays_b, motion, sigma, depth):
     """
     Return how far the depths of a motion's points differ from those the keypoints have, but for their scale.
 
-    :param depth: [N,2] metres at the keypoints in the two views, NaN where unknown.
+    :param depth: [N,2] metres at the keypoints in the two views, NaN where unknown; None = nowhere known.
     :return: (median distance of the log ratio from its median, NaN with fewer than ``FEWEST_DEPTHS``;
         median angle in radians between the rays of the points).
     """
     points, good, angle = examine(rays_a, rays_b, motion, sigma)
     parallax = float(np.median(angle[good])) if good.any() else 0.0
+    if depth is None:
+        return np.nan, parallax
     spreads = []
     for known, local in zip(depth[good].T, (points[good], to_camera(motion, points[good]))):
         with np.errstate(invalid='ignore', divide='ignore'):
@@ -197,26 +201,25 @@ def depth_spread(rays_a, rays_b, motion, sigma, depth):
     return float(np.mean(spreads)), parallax
 
 
-def ambiguous(refined, rays_a, rays_b, sigma, depth, least):
+def ambiguous(refined, rays_a, rays_b, sigma, depth):
     """
     Whether another motion may be true as well as the one that explains most, the first of ``refined``.
 
     :param refined: list of (motion, what it explains), the most first.
     :param depth: [N,2] see :func:`depth_spread`, or None.
-    :param least: parallax in radians from which depths of points mean something.
     """
     motion, explained = refined[0]
-    rivals = [
-        (rival, other)
-        for rival, other in refined[1:]
-        if other > RIVAL_SHARE * explained and not same(motion, rival)
-    ]
-    if not rivals or depth is None or any(other > CLOSE_SHARE * explained for _, other in rivals):
-        return bool(rivals)
-    limit = RIVAL_SPREAD * depth_spread(rays_a, rays_b, motion, sigma, depth)[0]
-    for rival, _ in rivals:
-        spread, parallax = depth_spread(rays_a, rays_b, rival, sigma, depth)
-        if not spread > limit or parallax < least:
+    rivals = [one for one in refined[1:] if one[1] > SIMPLE_SHARE * explained and not same(motion, one[0])]
+    if not rivals:
+        return False
+    spread, parallax = depth_spread(rays_a, rays_b, motion, sigma, depth)
+    for rival, other in rivals:
+        rival_spread, rival_parallax = depth_spread(rays_a, rays_b, rival, sigma, depth)
+        if rival_parallax < SIMPLE_PARALLAX * parallax:
+            return True
+        if other > CLOSE_SHARE * explained:
+            return True
+        if other > RIVAL_SHARE * explained and not rival_spread > RIVAL_SPREAD * spread:
             return True
     return False
 
@@ -253,7 +256,7 @@ def initialize(rays_a, rays_b, sigma, parameters, depth=None):
         return nothing
     refined = [refine(rays_a, rays_b, motion, sigma) for _, _, motion in likely]
     refined.sort(key=lambda one: -one[1])
-    if ambiguous(refined, rays_a, rays_b, sigma, depth, least):
+    if ambiguous(refined, rays_a, rays_b, sigma, depth):
         return nothing
     motion = refined[0][0]
     points, good, angle = examine(rays_a, rays_b, motion, sigma)
