@@ -56,7 +56,7 @@ class StartUp:
         """
         enough = self.parameters.init_min_matches
         two_view = self._compare(frame, match)
-        if two_view.n_inliers < enough and self.waiting:
+        if two_view.pose is None and two_view.n_inliers < enough and self.waiting:
             self.reference, self.waiting = self.waiting[-1].frame, []
             two_view = self._compare(frame, match)
         if two_view.pose is not None:
@@ -83,4 +83,7 @@ class StartUp:
         if len(self.pairs):
             turn[:3, :3], _ = rotation_between(rays_a, rays_b, sigma, turn[:3, :3])
         frame.world_to_camera = turn @ self.reference.world_to_camera
-        return initialize(rays_a, rays_b, sigma, self.parameters)
+        depth = np.stack(
+            [view.keypoints.depth[rows] for view, rows in zip((self.reference, frame), self.pairs.T)], 1
+        )
+        return initialize(rays_a, rays_b, sigma, self.parameters, depth)

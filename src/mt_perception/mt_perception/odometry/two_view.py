@@ -14,7 +14,6 @@ import numpy as np
 from mt_perception.odometry.bundle_adjustment import Problem, adjust
 from mt_perception.odometry.geometry import (
     inverse,
-    project,
     reprojection_errors,
     robust_parameters,
     to_camera,
@@ -31,9 +30,15 @@ WIDTHS = (2, 1)
 LIKELY = 0.6  # of the best candidate's points: what has fewer is not refined
 CANDIDATES = 5  # that are refined at most
 ITERATIONS = 20
+FEWEST_DEPTHS = 10
+NEAR = 2.0  # times an inlier's error: matches that take part in the refinement
 # two refined motions are one below these angles in radians, of rotation and of direction; another motion that
 # explains this share of what the best one does leaves open which is true
 SAME_ROTATION, SAME_DIRECTION, RIVAL_SHARE = np.radians(0.5), np.radians(15), 0.9
+# up to this share not, where the depths of its points differ so many times more from those of the keypoints
+CLOSE_SHARE, RIVAL_SPREAD = 0.95, 1.3
+# one with much less parallax is the simpler explanation: it leaves that open already with this share
+SIMPLE_SHARE, SIMPLE_PARALLAX = 0.8, 0.5
 
 
 @dataclass
@@ -130,14 +135,17 @@ def examine(rays_a, rays_b, motion, sigma):
 
 def refine(rays_a, rays_b, motion, sigma):
     """
-    Adjust a motion and the points of all matches together.
+    Adjust a motion and the points of the matches that fit it, or nearly so, together.
 
     :return: (motion [4,4] with a unit distance, what it explains: by how much the squared errors of the
         matches, in sigmas, stay below ``MISFIT`` in sum).
     """
-    points, _, _ = examine(rays_a, rays_b, motion, sigma)
-    ahead = np.isfinite(project(points)).all(1) & np.isfinite(project(to_camera(motion, points))).all(1)
-    rows = np.flatnonzero(ahead)
+    points, _ = triangulate(rays_a, rays_b, np.eye(4), motion)
+    error = np.maximum(
+        reprojection_errors(points, rays_a, np.eye(4)), reprojection_errors(points, rays_b, motion)
+    )
+    # wrong matches left in would pull: little parallax leaves turning and moving nearly free
+    rows = np.flatnonzero(error < NEAR * np.sqrt(CHI2_2D) * sigma)
     n = len(rows)
     if n < 8:
         return motion, 0.0
@@ -170,7 +178,53 @@ def same(one, other):
     return angle < SAME_ROTATION and direction < SAME_DIRECTION
 
 
-def initialize(rays_a, rays_b, sigma, parameters):
+def depth_spread(rays_a, rays_b, motion, sigma, depth):
+    """
+    Return how far the depths of a motion's points differ from those the keypoints have, but for their scale.
+
+    :param depth: [N,2] metres at the keypoints in the two views, NaN where unknown; None = nowhere known.
+    :return: (median distance of the log ratio from its median, NaN with fewer than ``FEWEST_DEPTHS``;
+        median angle in radians between the rays of the points).
+    """
+    points, good, angle = examine(rays_a, rays_b, motion, sigma)
+    parallax = float(np.median(angle[good])) if good.any() else 0.0
+    if depth is None:
+        return np.nan, parallax
+    spreads = []
+    for known, local in zip(depth[good].T, (points[good], to_camera(motion, points[good]))):
+        with np.errstate(invalid='ignore', divide='ignore'):
+            logs = np.log(known / local[:, 2])
+        logs = logs[np.isfinite(logs)]
+        if len(logs) < FEWEST_DEPTHS:
+            return np.nan, parallax
+        spreads.append(np.median(np.abs(logs - np.median(logs))))
+    return float(np.mean(spreads)), parallax
+
+
+def ambiguous(refined, rays_a, rays_b, sigma, depth):
+    """
+    Whether another motion may be true as well as the one that explains most, the first of ``refined``.
+
+    :param refined: list of (motion, what it explains), the most first.
+    :param depth: [N,2] see :func:`depth_spread`, or None.
+    """
+    motion, explained = refined[0]
+    rivals = [one for one in refined[1:] if one[1] > SIMPLE_SHARE * explained and not same(motion, one[0])]
+    if not rivals:
+        return False
+    spread, parallax = depth_spread(rays_a, rays_b, motion, sigma, depth)
+    for rival, other in rivals:
+        rival_spread, rival_parallax = depth_spread(rays_a, rays_b, rival, sigma, depth)
+        if rival_parallax < SIMPLE_PARALLAX * parallax:
+            return True
+        if other > CLOSE_SHARE * explained:
+            return True
+        if other > RIVAL_SHARE * explained and not rival_spread > RIVAL_SPREAD * spread:
+            return True
+    return False
+
+
+def initialize(rays_a, rays_b, sigma, parameters, depth=None):
     """
     Relative pose and first points from matched rays.
 
@@ -178,6 +232,8 @@ def initialize(rays_a, rays_b, sigma, parameters):
     :param rays_b: [N,2] of the second view.
     :param sigma: standard deviation of a ray coordinate.
     :param parameters: :class:`OdometryParameters`.
+    :param depth: [N,2] metres at the keypoints in the two views, NaN where unknown; None = nowhere known. It
+        tells which of two motions is true that explain the matches alike, as with a plane.
     :return: :class:`TwoView`.
     """
     if len(rays_a) < max(8, parameters.init_min_points):
@@ -200,9 +256,9 @@ def initialize(rays_a, rays_b, sigma, parameters):
         return nothing
     refined = [refine(rays_a, rays_b, motion, sigma) for _, _, motion in likely]
     refined.sort(key=lambda one: -one[1])
-    motion, explained = refined[0]
-    if any(other > RIVAL_SHARE * explained and not same(motion, rival) for rival, other in refined[1:]):
+    if ambiguous(refined, rays_a, rays_b, sigma, depth):
         return nothing
+    motion = refined[0][0]
     points, good, angle = examine(rays_a, rays_b, motion, sigma)
     count = int(good.sum())
     if count < max(parameters.init_min_points, 0.5 * n_inliers):
