@@ -27,8 +27,8 @@ from tf2_msgs.msg import TFMessage
 from mt_msgs.msg import GlobalDescriptor, KeypointArray, VisualOdometryState
 from mt_msgs.srv import SaveTrajectory
 from mt_perception.errors import CameraError, ImageError, MtError
-from mt_perception.matching import create_matcher
 from mt_perception.nodes.camera_input import CameraInput
+from mt_perception.nodes.camera_mount import CameraMount, mount_from_parameter
 from mt_perception.nodes.class_names import ClassNames
 from mt_perception.nodes.conversions import (
     cloud_from_points,
@@ -39,19 +39,19 @@ from mt_perception.nodes.conversions import (
 from mt_perception.nodes.feature_messages import keypoints_from_message, keypoints_to_message
 from mt_perception.nodes.health import timing_values
 from mt_perception.nodes.managed_node import ManagedNode
+from mt_perception.nodes.matcher_parameters import matcher_of
 from mt_perception.nodes.odometry_messages import BaseMotion, odometry_message, state_message
 from mt_perception.nodes.odometry_parameters import odometry_parameters_of
 from mt_perception.nodes.qos import input_qos, output_qos, subscription_events
 from mt_perception.nodes.runner import run
 from mt_perception.nodes.stamped_input import StampedInput
-from mt_perception.nodes.static_transforms import StaticTransforms
 from mt_perception.nodes.timing import Rate, Timings
 from mt_perception.nodes.visual_odometry_parameters import PARAMETERS
 from mt_perception.nodes.worker import Worker
 from mt_perception.odometry import OdometryState, VisualOdometry
 from mt_perception.odometry.visual_odometry import check
 from mt_perception.perception.sampling import with_depth
-from mt_perception.sequences.trajectory_io import poses_from_parts, write_tum
+from mt_perception.sequences.trajectory_io import write_tum
 from mt_perception.types import UNKNOWN_CLASS
 
 SILENCE_S = 5.0
@@ -81,7 +81,7 @@ class VisualOdometryNode(ManagedNode):
         self._camera = self._calibration = None
         self._worker = None
         self._keypoints = None
-        self._transforms = None
+        self._mounts = None
         self._class_names = None
         self._depth = self._global = None
         self._publishers_by_name = {}
@@ -104,19 +104,9 @@ class VisualOdometryNode(ManagedNode):
         """Load the matcher, make publishers and services."""
         p = self.parameters
         self.health.clear_all()
-        self._fallback_mount()
+        mount_from_parameter(p)  # a wrong one is said now
         check(odometry_parameters_of(p))
-        self._matcher = create_matcher(
-            p.matcher,
-            p.matcher_model or None,
-            engine=p.engine,
-            precision=p.precision,
-            cache_dir=p.cache_dir or None,
-            threads=p.threads,
-            logger=self.get_logger(),
-        )
-        for number, sentence in enumerate(getattr(self._matcher, 'warnings', ())):
-            self.health.warn(f'engine {number}', sentence)
+        self._matcher = matcher_of(self)
         for name, message_type in (
             ('odometry', Odometry),
             ('state', VisualOdometryState),
@@ -140,7 +130,7 @@ class VisualOdometryNode(ManagedNode):
         self._rate, self._published, self._timings = Rate(), Rate(), Timings()
         self._held, self._held_dropped, self._late = deque(), 0, 0
         self._worker = Worker(self._work, depth=p.queue_size, on_error=self.report_bug, name='odometry')
-        self._transforms = StaticTransforms(self)
+        self._mounts = CameraMount(self)
         self._class_names = ClassNames(self, self._on_class_names)
         if p.scale_source == 'rgbd':
             self._depth = StampedInput(self, Image, 'depth/image', p.input_reliability, p.depth_tolerance)
@@ -163,13 +153,13 @@ class VisualOdometryNode(ManagedNode):
         if self._keypoints is not None:
             self.destroy_subscription(self._keypoints)
             self._keypoints = None
-        for waiting in (self._transforms, self._class_names, self._depth, self._global):
+        for waiting in (self._mounts, self._class_names, self._depth, self._global):
             if waiting is not None:
                 waiting.stop_waiting()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
-        for name in ('_camera', '_transforms', '_class_names', '_depth', '_global'):
+        for name in ('_camera', '_mounts', '_class_names', '_depth', '_global'):
             if getattr(self, name) is not None:
                 getattr(self, name).destroy()
                 setattr(self, name, None)
@@ -244,7 +234,7 @@ class VisualOdometryNode(ManagedNode):
             described = self._description_at(stamp)
             with self._lock:
                 if self._mount is None:
-                    self._mount = self._find_mount(message.header.frame_id)
+                    self._mount = self._mounts.find(self.parameters.base_frame, message.header.frame_id)
                 if self._odometry is None:
                     self._odometry = VisualOdometry(
                         camera,
@@ -323,25 +313,6 @@ class VisualOdometryNode(ManagedNode):
             f"most {self.parameters.max_step_back_s:g} s (parameter 'max_step_back_s') counts as disorder; "
             'when a sequence begins again, call visual_odometry/reset',
         )
-
-    def _find_mount(self, frame_id):
-        """Return the [4,4] pose of the camera on the robot, from /tf_static or from ``camera_to_base``."""
-        base = self.parameters.base_frame
-        timeout = self.parameters.tf_timeout if self._transforms.expected() else 0.0
-        mount = self._transforms.wait(base, frame_id, timeout)
-        if mount is None:
-            self.get_logger().info(
-                f"/tf_static does not connect '{base}' and '{frame_id}': "
-                'parameter camera_to_base says where the camera is'
-            )
-            mount = self._fallback_mount()
-        return mount
-
-    def _fallback_mount(self):
-        values = self.parameters.camera_to_base
-        if np.linalg.norm(values[3:]) < 1e-6:
-            raise MtError("parameter 'camera_to_base' has a zero quaternion (its last four values)")
-        return poses_from_parts([values[:3]], [values[3:]])[0]
 
     def _is_due(self, name, period):
         """Tell whether a topic that goes out now and then is due, and has a subscriber."""

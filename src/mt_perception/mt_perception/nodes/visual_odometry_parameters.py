@@ -1,58 +1,17 @@
 """The parameters of the visual odometry node."""
 
-from mt_perception.inference.factory import ENGINES, PRECISIONS
-from mt_perception.matching import MATCHERS
+from mt_perception.nodes.camera_mount import MOUNT_PARAMETERS
+from mt_perception.nodes.matcher_parameters import MATCHER_PARAMETERS
 from mt_perception.nodes.odometry_parameters import odometry_parameters
 from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
 from mt_perception.nodes.qos import RELIABILITY
 
 PARAMETERS = (
-    Parameter(
-        'matcher',
-        'lightglue',
-        'What matches the keypoints.',
-        choices=tuple(MATCHERS),
-        change=UNCONFIGURED,
-    ),
-    Parameter(
-        'matcher_model',
-        '',
-        "Path of LightGlue's ONNX model; empty = the one shipped, for the model shipped.",
-        change=UNCONFIGURED,
-    ),
-    Parameter(
-        'engine',
-        'auto',
-        'What runs the matcher; auto = TensorRT where it and a GPU are, else ONNX Runtime.',
-        choices=ENGINES,
-        change=UNCONFIGURED,
-    ),
-    Parameter(
-        'precision', 'fp16', 'Arithmetic of a TensorRT engine.', choices=PRECISIONS, change=UNCONFIGURED
-    ),
-    Parameter(
-        'cache_dir', '', 'Folder for built engines; empty = ~/.cache/mt_perception.', change=UNCONFIGURED
-    ),
-    Parameter('threads', 0, 'CPU threads of ONNX Runtime; 0 = one per core.', 0, 256, change=UNCONFIGURED),
+    *MATCHER_PARAMETERS,
     Parameter('odom_frame', 'odom', 'Frame the robot moves in (REP 105).', change=UNCONFIGURED),
     Parameter('base_frame', 'base_link', 'Frame of the robot (REP 105).', change=UNCONFIGURED),
     Parameter('publish_tf', True, 'Publish the transform odom_frame → base_frame.'),
-    Parameter(
-        'camera_to_base',
-        [0.0, 0.0, 0.0, -0.5, 0.5, -0.5, 0.5],
-        'Pose x y z qx qy qz qw of the optical frame in base_frame, used when /tf_static does not '
-        'connect the two; the default looks ahead from the origin of the base.',
-        length=(7,),
-        change=UNCONFIGURED,
-    ),
-    Parameter(
-        'tf_timeout',
-        1.0,
-        'Seconds the first frame waits for a static transform when somebody publishes /tf_static.',
-        0.0,
-        60.0,
-        change=UNCONFIGURED,
-    ),
+    *MOUNT_PARAMETERS,
     Parameter(
         'label_info_timeout',
         1.0,
