@@ -85,6 +85,7 @@ def test_everything_is_written(tmp_path, capsys):
     assert metrics['scale_ratio'] == pytest.approx(1, abs=0.05) and metrics['metric'] is True
     assert metrics['t_rel_percent'] is None, 'shorter than 100 m'
     assert metrics['fps'] > 0
+    assert metrics['movable_share'] == 0, 'no class is movable here'
     for name in ('inference', 'match', 'odometry'):
         assert 0 <= metrics['stage_ms'][name]['p50'] <= metrics['stage_ms'][name]['p95']
     stamps, poses = read_tum(tmp_path / 'trajectory.txt')

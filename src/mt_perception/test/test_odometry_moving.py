@@ -1,9 +1,12 @@
 """Things that move: left out by their class, and found out by residuals where no class gives them away."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from mt_perception.evaluation import trajectory as metrics
+from mt_perception.evaluation.odometry import movable_share
 from mt_perception.matching import NearestMatcher
 from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdometry, motion_check
 from mt_perception.odometry.classes import Classes, ids_of
@@ -31,6 +34,13 @@ CAMVID = [
 ]
 CAR = 8
 ON = {'ignore_movable': True, 'motion_check': True}
+
+
+def test_the_share_of_movable_keypoints_is_of_all_frames():
+    """Three of ten keypoints, counted over frames of different sizes; none without keypoints."""
+    results = [SimpleNamespace(n_keypoints=n, n_movable=m) for n, m in ((2, 1), (8, 2))]
+    assert movable_share(results) == 0.3
+    assert movable_share([]) is None
 
 
 def test_classes_are_found_by_name():
@@ -77,7 +87,7 @@ def ate(world, poses, class_names=(), **parameters):
         keypoints = world.image(pose, i, depth_noise=0.1)
         result = vo.track(i * 0.1, keypoints)
         n_movable = (keypoints.class_id == CAR).sum() if class_names and vo.parameters.ignore_movable else 0
-        assert result.n_movable == n_movable
+        assert result.n_movable == n_movable and result.n_keypoints == len(keypoints)
     assert vo.state == OdometryState.TRACKING and vo.segment == 0
     estimate = np.array([pose for _, pose in vo.trajectory()])
     return metrics.evaluate(np.array(poses), estimate)[0]['ate_rmse_sim3_m']

@@ -278,7 +278,8 @@ def score(sequence, outcome, lengths=trajectory.KITTI_LENGTHS_M):
     Trajectory errors are of the frames that were tracked, after the corrections of their keyframes;
     ``frames_tracked`` says how many those are. What has no ground truth is None. ``lost_spans`` are the
     [first, last] frames between which there was no pose, once there had been one. ``standing_drift_*`` is how
-    far the pose moved, as given at each frame, while the camera stood.
+    far the pose moved, as given at each frame, while the camera stood. ``movable_share`` is of the keypoints
+    that did not decide where the camera is, as they were on things that move by themselves.
 
     :param lengths: of KITTI's sub-paths in metres; 'auto': eighths of a path too short for the benchmark's.
     :return: (metrics, :class:`Scored` or None).
@@ -293,6 +294,7 @@ def score(sequence, outcome, lengths=trajectory.KITTI_LENGTHS_M):
         'map_segments': outcome.results[-1].segment + 1 if outcome.results else 0,
         'metric': bool(outcome.results and outcome.results[-1].metric),
         'scale_sigma': scale_sigma(outcome),
+        'movable_share': movable_share(outcome.results),
         **dict.fromkeys(TRUTH_KEYS),
         'segment_lengths_m': None if lengths == 'auto' else list(lengths),
         'fps': 1e3 / float(np.mean(outcome.total_ms)) if outcome.total_ms else None,
@@ -316,6 +318,12 @@ def scale_sigma(outcome):
     """Return the standard deviation of the log scale at the end, None when it is not metric."""
     sigma = outcome.results[-1].scale_sigma if outcome.results else float('inf')
     return sigma if np.isfinite(sigma) else None
+
+
+def movable_share(results):
+    """Return the share of the keypoints that counted as on things that move by themselves, or None."""
+    total = sum(result.n_keypoints for result in results)
+    return sum(result.n_movable for result in results) / total if total else None
 
 
 def lost_spans(states):
@@ -415,6 +423,7 @@ def print_results(metrics, output):
         ('t_rel after scale', text('t_rel_percent', 2, ' %')),
         ('r_rel', text('r_rel_deg_per_100m', 3, '°/100 m')),
         ('RPE per frame', f'{text("rpe_trans_m", 4, " m")}, {text("rpe_rot_deg", 3, "°")}'),
+        ('keypoints on movable things', text('movable_share', 2)),
         ('frames per second', text('fps', 1)),
     ]
     if 'loops' in metrics:

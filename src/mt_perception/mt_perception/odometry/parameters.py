@@ -17,7 +17,7 @@ class OdometryParameters:
     max_keypoints: int = 1000  # keep the strongest
 
     # things that move by themselves
-    ignore_movable: bool = False  # keypoints on the classes below do not decide where the camera is
+    ignore_movable: bool = True  # keypoints on the classes below do not decide where the camera is
     movable_classes: tuple = (
         'car',
         'van',
@@ -43,7 +43,7 @@ class OdometryParameters:
     movable_min_others: int = 100  # other keypoints there must be for that; with fewer all are used
     # difference of log depth, between the map and the keypoint, up to which they help afterwards; 0: never
     movable_depth_tolerance: float = 0.3
-    motion_check: bool = False  # find out by residuals what moves though its class does not say so
+    motion_check: bool = True  # find out by residuals what moves though its class does not say so
 
     # start-up from two views
     init_min_matches: int = 60  # with fewer matches the older view is replaced

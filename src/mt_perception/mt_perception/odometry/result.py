@@ -46,7 +46,8 @@ class OdometryResult:
     :param is_keyframe: this frame became a keyframe.
     :param n_matches: map points matched to keypoints of this frame.
     :param n_inliers: those that agree with the pose.
-    :param n_movable: keypoints on things that move by themselves.
+    :param n_keypoints: of the frame that are used.
+    :param n_movable: those of them on things that move by themselves.
     :param metric: positions are in metres.
     :param scale_sigma: standard deviation of the logarithm of their scale; infinite when not ``metric``.
     :param segment: counts maps: it grows when tracking starts anew after a loss.
@@ -62,6 +63,7 @@ class OdometryResult:
     is_keyframe: bool = False
     n_matches: int = 0
     n_inliers: int = 0
+    n_keypoints: int = 0
     n_movable: int = 0
     metric: bool = False
     scale_sigma: float = float('inf')

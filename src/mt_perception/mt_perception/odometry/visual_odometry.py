@@ -124,7 +124,7 @@ class VisualOdometry:
             result = self._recover(frame)
         else:
             result = self._follow(frame)
-        result.n_movable = int(frame.movable.sum())
+        result.n_keypoints, result.n_movable = len(frame.rays), int(frame.movable.sum())
         result.timings_ms = {**self._timings, 'total': (perf_counter() - start) * 1e3}
         self._last = result
         self._sent = self._outward(result)
