@@ -76,6 +76,8 @@ class MtNet(Network):
     :param tasks: which tasks it has heads for.
     :param attention: weigh the channels of the pyramid's maps of strides 8, 16 and 32 by what the whole image
         holds; it starts without effect, so weights trained without it go on from where they were.
+    :param coarse: channels of a segmentation head at stride 8, whose logits a 1×1 convolution at stride 4
+        corrects: wider for less time; 0: the head is at stride 4, as wide as the pyramid.
     :param auxiliary: also classify the pyramid's stride-8 and stride-16 maps while training.
     :raises MtError: an unknown encoder or task.
     """
@@ -91,6 +93,7 @@ class MtNet(Network):
         expansion=6,
         tasks=TASKS,
         attention=False,
+        coarse=0,
         auxiliary=False,
     ):
         """Make the network with random weights."""
@@ -104,12 +107,14 @@ class MtNet(Network):
         c2, c4, c8, c16, c32 = self.encoder.channels
         self.pyramid = FeaturePyramid((c4, c8, c16, c32), width, attention)
         if 'segmentation' in tasks:
+            inner = coarse or width
             self.segmentation = nn.Sequential(
-                separable_conv(width, width),
-                separable_conv(width, width),
+                separable_conv(width, inner),
+                separable_conv(inner, inner),
                 nn.Dropout2d(0.1),
-                nn.Conv2d(width, classes, 1),
+                nn.Conv2d(inner, classes, 1),
             )
+            self.segmentation_fine = nn.Conv2d(width, classes, 1) if coarse else None
         extra = 2 if auxiliary and 'segmentation' in tasks else 0
         self.auxiliary = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in range(extra))
         if 'depth' in tasks:
@@ -148,6 +153,12 @@ class MtNet(Network):
         whitened_projection(self.place, torch.cat(pooled))
         self.train()
 
+    def classify(self, p4, p8):
+        """Return the class logits [B,classes,h,w] of the pyramid's maps of strides 4 and 8."""
+        if self.segmentation_fine is None:
+            return self.segmentation(p4)
+        return upsample(self.segmentation(p8), 2) + self.segmentation_fine(p4)
+
     def forward(self, image, tasks=TASKS):
         """
         Run the network.
@@ -168,7 +179,7 @@ class MtNet(Network):
             return out
         p4, *coarser = self.pyramid(features[1:])
         if 'segmentation' in tasks:
-            out['segmentation'] = self.segmentation(p4)
+            out['segmentation'] = self.classify(p4, coarser[0])
             if self.training and len(self.auxiliary):
                 out['auxiliary_segmentation'] = [
                     head(x) for head, x in zip(self.auxiliary, coarser, strict=True)
