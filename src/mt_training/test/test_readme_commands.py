@@ -41,6 +41,11 @@ SMALL = {
     'mask2former_light': TINY_MASKS,
     'kp2dtiny_s': TINY_KP2D,
     'kp2dtiny_mcu': TINY_KP2D,
+    'camvid_mtnet_small': ['model.width=16', 'model.coarse=24', *CAMVID],
+    'camvid_mtan': ['model.width=16', *CAMVID],
+    'camvid_fastsegnet': ['model.width=16', *CAMVID],
+    'camvid_kp2dtiny_s': ['model.channels=[8, 8, 16, 16]', *CAMVID],
+    'mask2former_camvid': [*TINY_MASKS[:-2], *CAMVID],
 }
 STEPS = ['epochs=1', 'steps_per_epoch=1', 'validate_every=1', 'log_every=1', 'workers=0', 'progress=none']
 STEPS += ['size=[64, 64]', 'optimizer.warmup=1']
