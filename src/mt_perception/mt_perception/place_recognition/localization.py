@@ -9,7 +9,7 @@ from mt_perception.odometry.absolute_pose import covariance, refine
 from mt_perception.odometry.geometry import inverse, project, to_camera
 from mt_perception.odometry.search import search_projected
 from mt_perception.place_recognition.keyframe import unpack_descriptors
-from mt_perception.place_recognition.verification import locate, occupied_cells
+from mt_perception.place_recognition.verification import SHAPE_SHARE, locate, occupied_cells
 
 AROUND = 10  # keyframes whose points are looked for in the image once its pose is known roughly
 FACING = np.cos(np.radians(60))  # of the angle between the viewing directions of those and the image
@@ -76,9 +76,10 @@ class Localizer:
             return None
         if occupied_cells(view.rays[rows[estimate.inlier]], view) < p.min_cells:
             return None
+        pose = inverse(estimate.world_to_camera)
         return Localization(
-            inverse(estimate.world_to_camera),
-            covariance(estimate) * p.loop_sigma_factor**2,
+            pose,
+            covariance(estimate) * p.loop_sigma_factor**2 + map_covariance(pose, number, graph),
             len(rows),
             estimate.n_inliers,
             number,
@@ -146,6 +147,19 @@ class Localizer:
         found.sort(key=lambda entry: entry[:2])
         points = np.concatenate([entry[2] for entry in found[:AROUND]])
         return points, np.concatenate([entry[3] for entry in found[:AROUND]])
+
+
+def map_covariance(pose, number, graph):
+    """
+    Covariance [6,6] that the shape of the map adds, see ``SHAPE_SHARE``: more far from a keyframe.
+
+    :param pose: [4,4] of the image.
+    :param number: keyframe that led there.
+    """
+    there, view = graph.poses[number], graph.keyframes[number].view
+    off = SHAPE_SHARE * np.linalg.norm(pose[:3, 3] - there[:3, 3])
+    distance = np.nanmedian(view.depth) * np.linalg.norm(there[:3, 0])
+    return np.diag(np.repeat([off**2, (off / distance) ** 2], 3))
 
 
 def in_image(view, rays):
