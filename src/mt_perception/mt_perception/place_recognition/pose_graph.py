@@ -137,7 +137,7 @@ def sort_out(values, known, closing, open_, confidence):
 
 
 def supported(loops, right, support, window):
-    """Which loops [L] have enough right ones around both ends that are supported, too; see :func:`optimize`."""
+    """Which loops [L] have enough right ones around both ends, supported themselves; see :func:`optimize`."""
     ends = np.array([(loop.first, loop.second) for loop in loops]).reshape(-1, 2)
     out = np.array(right, bool)
     while True:
