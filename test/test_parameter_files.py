@@ -143,6 +143,7 @@ def test_rviz_shows_every_topic():
         'visual_odometry/path',
         'visual_odometry/map_points',
         'place_recognition/path',
+        'place_recognition/graph',
         'sequence_player/ground_truth',
     ):
         assert f'Value: {topic}\n' in text, topic

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
 
 from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure, VisualOdometryState
 from mt_msgs.srv import GetPath, LoadMap, Localize, SaveMap
@@ -52,11 +53,13 @@ class Alone:
     def __init__(self, listener, diagnostics, process, camera):
         self.listener, self.diagnostics, self.process, self.camera = listener, diagnostics, process, camera
         self.transforms, self.loops, self.paths, self.bases, self.sent = [], [], [], {}, 0
+        self.graphs = []
         listener.subscribe(TFMessage, '/tf', self._on_tf, output_qos(500))
         listener.subscribe(
             LoopClosure, f'{NODE}/loop_closures', lambda m, i: self.loops.append(m), output_qos(100)
         )
         listener.subscribe(Path, f'{NODE}/path', lambda m, i: self.paths.append(m))
+        listener.subscribe(MarkerArray, f'{NODE}/graph', lambda m, i: self.graphs.append(m))
         self.publishers = {
             topic: listener.node.create_publisher(message_type, topic, output_qos(100))
             for topic, message_type in (
@@ -174,6 +177,16 @@ def test_a_loop_maps_and_localisation(nodes, listener, diagnostics, ring, tmp_pa
     gap = [np.linalg.norm(poses[-1, :3, 3] - exact[-1, :3, 3]) for poses in (path, drifted)]
     assert gap[0] < 0.4 * gap[1], gap
     assert listener.wait_for(lambda: alone.paths and len(alone.paths[-1].poses) == N, WAIT_S)
+
+    # what RViz shows: each keyframe on the path, and a line for each loop, from one keyframe to another
+    assert listener.wait_for(lambda: any(len(m.points) == N for m in alone.graphs[-1].markers), WAIT_S)
+    shown = {marker.ns: marker for marker in alone.graphs[-1].markers}
+    keyframes_shown = [(point.x, point.y, point.z) for point in shown['keyframes'].points]
+    np.testing.assert_allclose(keyframes_shown, path[:, :3, 3], atol=1e-6)
+    ends = [(point.x, point.y, point.z) for point in shown['loops'].points]
+    assert len(ends) == 2 * len(alone.loops) and set(ends) <= set(keyframes_shown)
+    assert shown['keyframes'].header.frame_id == 'map' and shown['loops'].type == shown['loops'].LINE_LIST
+    assert shown['saved_keyframes'].action == shown['saved_keyframes'].DELETE
 
     # map → odom: one for each odometry message, the identity before the loop, never faster than allowed
     assert listener.wait_for(lambda: len(alone.transforms) == N, WAIT_S)

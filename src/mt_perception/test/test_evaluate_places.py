@@ -69,6 +69,27 @@ def ring(tmp_path_factory):
     return sequence, outcome, closed, metrics, folder
 
 
+def test_keyframes_get_the_unit_that_odometry_found_in_the_end():
+    """Odometry took two metres for one up to the tenth keyframe; where the camera rests, nothing changes."""
+    world = Places()
+    made = world.keyframes([se3_exp(np.array([0, 0, float(k), 0, 0, 0])) for k in range(20)])
+    stamps = np.array([keyframe.stamp for keyframe in made])
+    final = np.array([keyframe.pose for keyframe in made])
+    final[:, 2, 3] = np.concatenate([np.arange(10) * 2.0, 18 + np.arange(1, 11)])
+    before = [keyframe.view.depth.copy() for keyframe in made]
+    known = places.as_known_in_the_end(made, stamps, final)
+    ratio = [np.nanmedian(new.view.depth / old) for new, old in zip(known, before)]
+    np.testing.assert_allclose(ratio[:7], 2, rtol=1e-5)
+    np.testing.assert_allclose(ratio[13:], 1, rtol=1e-5)
+    assert all(np.diff(ratio) <= 1e-6)
+    np.testing.assert_array_equal([keyframe.pose for keyframe in known], final)
+    np.testing.assert_array_equal(made[5].pose[2, 3], 5.0)
+    still = [made[0]] * 3
+    alike = places.as_known_in_the_end(still, stamps, final)
+    np.testing.assert_array_equal(alike[0].view.depth, before[0])
+    assert places.as_known_in_the_end([], stamps, final) == []
+
+
 def test_loops_are_closed_and_scored(ring, capsys):
     """More than before: a smaller error, no false loop, a corrected trajectory and a picture."""
     _, outcome, closed, metrics, folder = ring

@@ -11,6 +11,7 @@ from mt_perception.place_recognition import Keyframe, PlaceRecognition, View
 from mt_perception.place_recognition.similarity import angle_of
 
 LOOP_KEYS = ('loops', 'loops_accepted', 'loops_false', 'ate_rmse_m_closed', 'ate_rmse_sim3_m_closed')
+AROUND = 3  # keyframes before and after one that tell how its unit has changed
 FALSE_ANGLE_DEG = 5.0  # a loop that turns by more against the truth is false …
 FALSE_SHARE = 0.25  # … and one that lies off by more than this share of the distance of the scene
 
@@ -68,8 +69,7 @@ def close_loops(keyframes, stamps, poses, matcher, parameters=None, progress=Tru
 
     :param keyframes: list of :class:`Keyframe`.
     :param stamps: [N] seconds of all frames.
-    :param poses: [N,4,4] of all frames as odometry knows them at the end; those of keyframes replace what the
-        keyframes had when they were made.
+    :param poses: [N,4,4] of all frames as odometry knows them at the end.
     :param matcher: :class:`Matcher`.
     :param parameters: :class:`PlaceParameters`.
     :param progress: show a bar on stderr.
@@ -77,15 +77,43 @@ def close_loops(keyframes, stamps, poses, matcher, parameters=None, progress=Tru
     """
     from tqdm import tqdm
 
-    known = dict(zip(stamps.tolist(), poses))
     places = PlaceRecognition(matcher, parameters)
     verified = 0
-    for keyframe in tqdm(keyframes, desc='loops', unit='keyframe', disable=not progress):
-        keyframe.pose = known.get(keyframe.stamp, keyframe.pose)
+    for keyframe in tqdm(
+        as_known_in_the_end(keyframes, stamps, poses), desc='loops', unit='keyframe', disable=not progress
+    ):
         verified += places.add(keyframe).verified
     if places.graph.loops:
         places.graph.optimize()
     return Closed(places, places.graph.correct(stamps, poses), verified)
+
+
+def as_known_in_the_end(keyframes, stamps, poses):
+    """
+    Return keyframes with the poses that odometry gives them in the end, and depths in the same unit.
+
+    The unit of depths and poses at one time is one, but odometry learns its scale on the way: what a step has
+    become longer by, over a few keyframes around, the depths do, too.
+
+    :param keyframes: list of :class:`Keyframe` as they were made.
+    :param stamps: [N] seconds of all frames.
+    :param poses: [N,4,4] of all frames.
+    """
+    if not keyframes:
+        return []
+    known = dict(zip(stamps.tolist(), poses))
+    final = [known.get(keyframe.stamp, keyframe.pose) for keyframe in keyframes]
+    before, after = (
+        np.linalg.norm(np.diff([pose[:3, 3] for pose in each], axis=0).reshape(-1, 3), axis=1)
+        for each in ([keyframe.pose for keyframe in keyframes], final)
+    )
+    out = []
+    for k, (keyframe, pose) in enumerate(zip(keyframes, final)):
+        around = slice(max(k - AROUND, 0), k + AROUND)
+        was, became = before[around].sum(), after[around].sum()
+        factor = became / was if min(was, became) > 0 else 1.0
+        out.append(replace(keyframe, pose=pose, view=keyframe.view.scaled(factor)))
+    return out
 
 
 def score_loops(sequence, outcome, closed, metrics, compare):

@@ -1,14 +1,18 @@
 """What place recognition works with, to messages and back."""
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Point, PoseStamped
 from nav_msgs.msg import Path
-from std_msgs.msg import Header
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
 
 from mt_msgs.msg import LoopClosure
 from mt_perception.nodes.conversions import pose_to_message, stamp_from_seconds
 from mt_perception.odometry.geometry import inverse, skew
 from mt_perception.place_recognition.similarity import rigid, scale_of
+
+POINT_SIZE, LINE_WIDTH = 0.1, 0.04  # of markers, in units of the map
+COLORS = {'keyframes': (1.0, 0.67, 0.24), 'saved_keyframes': (0.6, 0.6, 0.65), 'loops': (0.9, 0.2, 0.2)}
 
 
 def camera_pose(base_pose, mount):
@@ -59,6 +63,39 @@ def path_message(stamps, poses, mount, header):
     for stamp, pose in zip(stamps, poses):
         own = Header(stamp=stamp_from_seconds(stamp), frame_id=header.frame_id)
         out.poses.append(PoseStamped(header=own, pose=pose_to_message(pose @ to_camera)))
+    return out
+
+
+def graph_markers(graph, mount, header):
+    """
+    Return the map as visualization_msgs/MarkerArray: where the base was at each keyframe, and the loops.
+
+    The namespaces are ``keyframes`` of this run, ``saved_keyframes`` of a loaded map, and ``loops``, a line
+    between the two keyframes of each loop that counts.
+
+    :param graph: :class:`mt_perception.place_recognition.map_graph.MapGraph`.
+    :param mount: [4,4] optical frame to base.
+    :param header: in the frame map.
+    """
+    to_camera = inverse(mount)
+    places = [Point(**dict(zip('xyz', (rigid(pose) @ to_camera)[:3, 3].tolist()))) for pose in graph.poses]
+    shown = {'keyframes': [], 'saved_keyframes': [], 'loops': []}
+    for keyframe, place in zip(graph.keyframes, places):
+        shown['saved_keyframes' if keyframe.fixed else 'keyframes'].append(place)
+    for loop, right in zip(graph.loops, graph.right):
+        if right:
+            shown['loops'] += [places[loop.earlier], places[loop.later]]
+    return MarkerArray(markers=[marker(name, points, header) for name, points in shown.items()])
+
+
+def marker(name, points, header):
+    """Return points, or lines between each two of them, as visualization_msgs/Marker; none deletes it."""
+    lines = name == 'loops'
+    out = Marker(header=header, ns=name, type=Marker.LINE_LIST if lines else Marker.POINTS, points=points)
+    out.action = Marker.ADD if points else Marker.DELETE
+    out.scale.x = out.scale.y = LINE_WIDTH if lines else POINT_SIZE
+    out.pose.orientation.w = 1.0
+    out.color = ColorRGBA(**dict(zip('rgb', COLORS[name])), a=1.0)
     return out
 
 

@@ -1,11 +1,12 @@
 """
 The place recognition node: keyframes in, loops, the corrected path and map → odom out.
 
-``place_recognition`` (executable). Subscribes ``visual_odometry/keyframes``, ``visual_odometry/odometry``,
-``visual_odometry/state``, ``perception/global_descriptor``, ``perception/keypoints``, ``camera_info`` and
-``/tf_static``; publishes ``place_recognition/loop_closures``, ``place_recognition/path`` and the transform
-map → odom (REP 105); offers ``place_recognition/save_map``, ``load_map``, ``localize``, ``get_path`` and
-``reset``.
+``place_recognition`` (executable). Subscribes ``visual_odometry/keyframes``,
+``visual_odometry/odometry``, ``visual_odometry/state``, ``perception/global_descriptor``,
+``perception/keypoints``, ``camera_info`` and ``/tf_static``; publishes
+``place_recognition/loop_closures``, ``place_recognition/path``, ``place_recognition/graph`` (markers) and
+the transform map → odom (REP 105); offers ``place_recognition/save_map``, ``load_map``, ``localize``,
+``get_path`` and ``reset``.
 """
 
 import os
@@ -21,6 +22,7 @@ from nav_msgs.msg import Odometry, Path
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
 
 from mt_msgs.msg import GlobalDescriptor, KeypointArray, LoopClosure, VisualOdometryState
 from mt_msgs.srv import GetPath, LoadMap, Localize, SaveMap
@@ -42,6 +44,7 @@ from mt_perception.nodes.parameters import UNCONFIGURED, Parameter
 from mt_perception.nodes.place_messages import (
     base_in_map,
     camera_pose,
+    graph_markers,
     lever_covariance,
     loop_message,
     path_message,
@@ -110,7 +113,13 @@ class PlaceRecognitionNode(ManagedNode):
             36000.0,
             change=UNCONFIGURED,
         ),
-        Parameter('path_period', 0.5, 'Seconds between two messages on place_recognition/path.', 0.0, 60.0),
+        Parameter(
+            'path_period',
+            0.5,
+            'Seconds between two messages on place_recognition/path, and on place_recognition/graph.',
+            0.0,
+            60.0,
+        ),
         Parameter(
             'map_file', '', 'Saved map that is loaded at the start; empty = none.', change=UNCONFIGURED
         ),
@@ -125,7 +134,7 @@ class PlaceRecognitionNode(ManagedNode):
         self._mount = None
         self._correction, self._located, self._jump = np.eye(4), True, False
         self._smooth = SmoothTransform(0, 0)
-        self._joins = self._path_sent = None
+        self._joins, self._sent = None, {}
         self._held = deque()
         self._rate, self._timings = Rate(), Timings()
         self._loops = self._keyframes = 0
@@ -147,7 +156,7 @@ class PlaceRecognitionNode(ManagedNode):
             count = self._places.load(FilePath(p.map_file).expanduser())
             self.get_logger().info(f'{count} keyframes loaded from {p.map_file}')
         self._look_at_graph()
-        for name, message_type in (('loop_closures', LoopClosure), ('path', Path)):
+        for name, message_type in (('loop_closures', LoopClosure), ('path', Path), ('graph', MarkerArray)):
             self._publishers_by_name[name] = self.create_lifecycle_publisher(
                 message_type, f'place_recognition/{name}', output_qos(50)
             )
@@ -330,8 +339,11 @@ class PlaceRecognitionNode(ManagedNode):
             earlier, later = keyframes[loop.earlier], keyframes[loop.later]
             self._publishers_by_name['loop_closures'].publish(loop_message(loop, earlier, later))
         self._look_at_graph()
-        if graph.located and self._path_is_due():
+        if graph.located and self._is_due('path'):
             self._publishers_by_name['path'].publish(self._path(header.stamp))
+        if graph.located and self._is_due('graph'):
+            header = Header(stamp=header.stamp, frame_id=self.parameters.map_frame)
+            self._publishers_by_name['graph'].publish(graph_markers(graph, self._mount, header))
 
     def _look_at_graph(self):
         """Take over where the run is in the map."""
@@ -351,14 +363,14 @@ class PlaceRecognitionNode(ManagedNode):
                 f'{self.parameters.map_frame} is published: it comes with the first place that is seen again',
             )
 
-    def _path_is_due(self):
-        """Tell whether the path goes out now: it has a subscriber, and not too often."""
+    def _is_due(self, name):
+        """Tell whether ``name`` goes out now: it has a subscriber, and not too often."""
         now = time.monotonic()
-        if self._publishers_by_name['path'].get_subscription_count() == 0:
+        if self._publishers_by_name[name].get_subscription_count() == 0:
             return False
-        if self._path_sent is not None and now - self._path_sent < self.parameters.path_period:
+        if now - self._sent.get(name, -np.inf) < self.parameters.path_period:
             return False
-        self._path_sent = now
+        self._sent[name] = now
         return True
 
     def _path(self, stamp):

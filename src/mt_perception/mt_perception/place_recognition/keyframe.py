@@ -127,7 +127,7 @@ class Keyframe:
     :param view: :class:`View`; None once its keypoints are no longer needed.
     :param metric: the unit of pose and depth is the metre.
     :param fixed: of a saved map: its pose does not change any more.
-    :ivar frame_id: the camera's optical frame.
+    :param frame_id: the camera's optical frame; that of the view if there is one.
     """
 
     stamp: float
@@ -136,8 +136,9 @@ class Keyframe:
     view: View | None
     metric: bool = False
     fixed: bool = False
-    frame_id: str = field(init=False)
+    frame_id: str = ''
 
     def __post_init__(self):
         """Remember what is needed when the view has gone."""
-        self.frame_id = '' if self.view is None else self.view.frame_id
+        if self.view is not None:
+            self.frame_id = self.view.frame_id

@@ -9,7 +9,7 @@ from mt_perception.odometry.absolute_pose import covariance, refine
 from mt_perception.odometry.geometry import inverse, project, to_camera
 from mt_perception.odometry.search import search_projected
 from mt_perception.place_recognition.keyframe import unpack_descriptors
-from mt_perception.place_recognition.verification import locate, occupied_cells
+from mt_perception.place_recognition.verification import SHAPE_SHARE, locate, matchers_in_turn, occupied_cells
 
 AROUND = 10  # keyframes whose points are looked for in the image once its pose is known roughly
 FACING = np.cos(np.radians(60))  # of the angle between the viewing directions of those and the image
@@ -49,7 +49,7 @@ class Localizer:
     """
 
     def __init__(self, matcher, parameters):
-        self.matcher = matcher
+        self.matchers = matchers_in_turn(matcher)
         self.parameters = parameters
 
     def localize(self, view, candidates, graph):
@@ -62,10 +62,19 @@ class Localizer:
         :return: :class:`Localization`, or None.
         :raises ModelError: keypoints of different models.
         """
+        for matcher in self.matchers:
+            found = self._localize(view, candidates, graph, matcher)
+            if found is not None:
+                return found
+        return None
+
+    def _localize(self, view, candidates, graph, matcher):
+        """Locate a view with one matcher."""
         p = self.parameters
         best = None
         for number, score in candidates:
-            found = self._by_keyframe(view, graph.keyframes[number].view, graph.poses[number])
+            keyframe, pose = graph.keyframes[number].view, graph.poses[number]
+            found = self._by_keyframe(view, keyframe, pose, matcher)
             if found is not None and (best is None or found[0].n_inliers > best[0].n_inliers):
                 best = (*found, int(number), float(score))
         if best is None:
@@ -76,18 +85,19 @@ class Localizer:
             return None
         if occupied_cells(view.rays[rows[estimate.inlier]], view) < p.min_cells:
             return None
+        pose = inverse(estimate.world_to_camera)
         return Localization(
-            inverse(estimate.world_to_camera),
-            covariance(estimate) * p.loop_sigma_factor**2,
+            pose,
+            covariance(estimate) * p.loop_sigma_factor**2 + map_covariance(pose, number, graph),
             len(rows),
             estimate.n_inliers,
             number,
             score,
         )
 
-    def _by_keyframe(self, view, keyframe, pose):
+    def _by_keyframe(self, view, keyframe, pose, matcher):
         """Return (:class:`PoseEstimate`, least similarity of its matches) by one keyframe, or None."""
-        pairs = np.asarray(self.matcher.match(keyframe.keypoints, view.keypoints).index, np.int64)
+        pairs = np.asarray(matcher.match(keyframe.keypoints, view.keypoints).index, np.int64)
         pairs = pairs[np.isfinite(keyframe.depth[pairs[:, 0]])]
         if len(pairs) < FEWEST:
             return None
@@ -146,6 +156,19 @@ class Localizer:
         found.sort(key=lambda entry: entry[:2])
         points = np.concatenate([entry[2] for entry in found[:AROUND]])
         return points, np.concatenate([entry[3] for entry in found[:AROUND]])
+
+
+def map_covariance(pose, number, graph):
+    """
+    Covariance [6,6] that the shape of the map adds, see ``SHAPE_SHARE``: more far from a keyframe.
+
+    :param pose: [4,4] of the image.
+    :param number: keyframe that led there.
+    """
+    there, view = graph.poses[number], graph.keyframes[number].view
+    off = SHAPE_SHARE * np.linalg.norm(pose[:3, 3] - there[:3, 3])
+    distance = np.nanmedian(view.depth) * np.linalg.norm(there[:3, 0])
+    return np.diag(np.repeat([off**2, (off / distance) ** 2], 3))
 
 
 def in_image(view, rays):

@@ -6,7 +6,8 @@ import numpy as np
 
 from mt_perception.odometry.geometry import inverse
 from mt_perception.place_recognition.odometry_edges import odometry_edge
-from mt_perception.place_recognition.pose_graph import Edge, agrees, optimize, refine
+from mt_perception.place_recognition.pose_graph import agrees, optimize, refine
+from mt_perception.place_recognition.sim3_factors import Edge
 from mt_perception.place_recognition.similarity import interpolate, invert, rigid, scale_of
 
 AT_REST, ANYWHERE, ANY_SCALE = 1e-4, 1e6, 1.0  # standard deviations of what holds a map in its place

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mt_perception.odometry.geometry import inverse, skew
-from mt_perception.place_recognition.pose_graph import Edge
+from mt_perception.place_recognition.sim3_factors import Edge
 from mt_perception.place_recognition.similarity import angle_of
 
 ANY_VARIANCE = 1e6  # of a motion that nothing is known of

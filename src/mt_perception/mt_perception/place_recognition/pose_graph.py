@@ -3,9 +3,10 @@ Poses that agree best with odometry and with loops, of which some may be wrong.
 
 The poses are similarities, so that a drift of scale is spread over a loop like one of place and heading
 (Strasdat, Montiel, Davison: Scale Drift-Aware Large Scale Monocular SLAM, RSS 2010). Wrong loops are told
-from right ones twice: by what odometry's drift makes possible at all, and by graduated non-convexity with
-truncated least squares (Yang, Antonante, Tzoumas, Carlone: Graduated Non-Convexity for Robust Spatial
-Perception, RA-L 2020), in which a wrong loop ends with no influence.
+from right ones three times: by what odometry's drift makes possible at all; by GTSAM's graduated
+non-convexity with truncated least squares (Yang, Antonante, Tzoumas, Carlone: Graduated Non-Convexity for
+Robust Spatial Perception, RA-L 2020), in which a wrong loop ends with no influence; and by the right loops
+around them.
 """
 
 from dataclasses import dataclass
@@ -13,30 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv
 
-from mt_perception.place_recognition.sim3_least_squares import Edges, errors, minimize
+from mt_perception.place_recognition.sim3_factors import (
+    SIZE,
+    Edge,
+    factor,
+    graph_of,
+    load_gtsam,
+    poses_of,
+    squared_errors,
+    values_of,
+)
 from mt_perception.place_recognition.similarity import adjoint
 
-GROWTH = 1.4  # of the control parameter from round to round, as in the paper
-ROUNDS = 60
-ROUND_ITERATIONS = 3
 GATE = 0.99999  # confidence with which odometry must rule a loop out
-
-
-@dataclass
-class Edge:
-    """
-    What is known of one pose relative to another.
-
-    :param first: number of the pose in whose frame it is.
-    :param second: number of the other pose.
-    :param transform: [4,4] similarity from the frame of the second to that of the first.
-    :param covariance: [7,7] of (rotation, translation, logarithm of the scale), a perturbation on the right.
-    """
-
-    first: int
-    second: int
-    transform: np.ndarray
-    covariance: np.ndarray
 
 
 @dataclass
@@ -66,57 +56,19 @@ def optimize(poses, fixed, edges, loops, confidence=0.99, support=1, window=8, o
     :param others: list of :class:`Edge` that are right, too, but no part of odometry.
     :return: :class:`Optimized`.
     """
-    held = np.zeros(len(poses), bool)
-    held[list(fixed)] = True
-    everything, bound = Edges.of([*edges, *others, *loops]), bound_of(confidence)
-    first = len(everything) - len(loops)
-    solution, right = sort_out(poses, held, everything, possible(edges, loops), bound)
-    weights = np.ones(len(everything))
+    held = held_of(poses, fixed)
+    known = [factor(edge, poses, held) for edge in (*edges, *others)]
+    closing = [factor(loop, poses, held) for loop in loops]
+    values = values_of(poses, held)
+    right = possible(edges, loops)
+    values, right = sort_out(values, known, closing, right, confidence)
     while True:
         right &= supported(loops, right, support, window)
-        weights[first:] = right
-        solution, squares = minimize(solution, held, everything, weights)
-        failing = right & (squares[first:] >= bound)
+        values = minimize(values, known, closing, right)
+        failing = right & (squared_errors(closing, values) >= bound_of(confidence))
         if not failing.any():
-            return Optimized(solution, right)
+            return Optimized(poses_of(values, poses, held), right)
         right &= ~failing
-
-
-def sort_out(poses, held, everything, open_, bound):
-    """
-    Graduated non-convexity (algorithm 1 of the paper): from the least-squares problem to the truncated one.
-
-    :param held: [N] bool, which poses do not move.
-    :param everything: :class:`Edges`; loops are the last.
-    :param open_: [L] bool, which loops are in question; the others are wrong.
-    :param bound: largest squared error of a right loop.
-    :return: (poses [N,4,4], which loops are right [L] bool).
-    """
-    n = len(everything) - len(open_)
-    weights = np.ones(len(everything))
-    weights[n:] = open_
-    poses, squares = minimize(poses, held, everything, weights)
-    largest = squares[n:][open_].max(initial=0.0)
-    if largest <= bound:
-        return poses, open_.copy()
-    control = bound / (2 * largest - bound)
-    for _ in range(ROUNDS):
-        weights[n:] = np.where(open_, truncated_weights(squares[n:], bound, control), 0.0)
-        poses, squares = minimize(poses, held, everything, weights, ROUND_ITERATIONS)
-        if np.isin(weights[n:], (0.0, 1.0)).all():
-            break
-        control *= GROWTH
-    return poses, weights[n:] > 0.5
-
-
-def supported(loops, right, support, window):
-    """Which loops [L] have enough right ones around them at both ends, see :func:`optimize`."""
-    ends = np.array([(loop.first, loop.second) for loop in loops]).reshape(-1, 2)
-    out = np.array(right, bool)
-    for k in np.flatnonzero(right):
-        near = right & (np.abs(ends - ends[k]) <= (2 * window, window)).all(1)
-        out[k] = len(np.unique(ends[near, 1])) >= support
-    return out
 
 
 def refine(poses, fixed, edges, loops, right, confidence=0.99, others=()):
@@ -125,33 +77,81 @@ def refine(poses, fixed, edges, loops, right, confidence=0.99, others=()):
 
     :param right: [L] bool, which loops count.
     """
-    edges = [*edges, *others]
-    held = np.zeros(len(poses), bool)
-    held[list(fixed)] = True
-    weights = np.concatenate([np.ones(len(edges)), np.asarray(right, np.float64)])
-    solution, squares = minimize(poses, held, Edges.of([*edges, *loops]), weights)
-    return Optimized(solution, np.asarray(right, bool) & (squares[len(edges) :] < bound_of(confidence)))
+    held, right = held_of(poses, fixed), np.asarray(right, bool)
+    known = [factor(edge, poses, held) for edge in (*edges, *others)]
+    closing = [factor(loop, poses, held) for loop in loops]
+    values = minimize(values_of(poses, held), known, closing, right)
+    still = squared_errors(closing, values) < bound_of(confidence)
+    return Optimized(poses_of(values, poses, held), right & still)
 
 
 def agrees(poses, loops, confidence=0.99):
     """Which loops [L] poses agree with, as they are."""
-    squares = (errors(np.asarray(poses), Edges.of(loops))[0] ** 2).sum(1)
-    return squares < bound_of(confidence)
+    held, out = np.zeros(2, bool), []
+    for loop in loops:
+        pair = np.stack([poses[loop.first], poses[loop.second]])
+        alone = factor(Edge(0, 1, loop.transform, loop.covariance), pair, held)
+        out.append(squared_errors([alone], values_of(pair, held))[0])
+    return np.array(out) < bound_of(confidence)
+
+
+def held_of(poses, fixed):
+    """Return [N] bool, which poses do not move, from their numbers."""
+    out = np.zeros(len(poses), bool)
+    out[list(fixed)] = True
+    return out
+
+
+def minimize(values, known, closing, right):
+    """Least squares (Levenberg–Marquardt) with the loops that are ``right`` [L] bool; return gtsam.Values."""
+    gtsam = load_gtsam()
+    graph = graph_of([*known, *(one for one, counts in zip(closing, right) if counts)])
+    return gtsam.LevenbergMarquardtOptimizer(graph, values, gtsam.LevenbergMarquardtParams()).optimize()
+
+
+def sort_out(values, known, closing, open_, confidence):
+    """
+    Graduated non-convexity over the loops in question, unless all of them agree.
+
+    :param values: gtsam.Values to start from.
+    :param known: factors that are right.
+    :param closing: factors of the loops.
+    :param open_: [L] bool, which loops are in question; the others are wrong.
+    :param confidence: of the χ² test of a right loop.
+    :return: (gtsam.Values, which loops are right [L] bool).
+    """
+    together = minimize(values, known, closing, open_)
+    if (squared_errors(closing, together)[open_] < bound_of(confidence)).all():
+        return together, open_.copy()
+    gtsam = load_gtsam()
+    rows = np.flatnonzero(open_)
+    parameters = gtsam.GncLMParams(gtsam.LevenbergMarquardtParams())
+    parameters.setKnownInliers(list(range(len(known))))
+    graph = graph_of([*known, *(closing[row] for row in rows)])
+    solver = gtsam.GncLMOptimizer(graph, values, parameters)
+    solver.setInlierCostThresholdsAtProbability(confidence)
+    values = solver.optimize()
+    right = np.zeros(len(closing), bool)
+    right[rows] = np.asarray(solver.getWeights())[len(known) :] > 0.5
+    return values, right
+
+
+def supported(loops, right, support, window):
+    """Which loops [L] have enough right ones around both ends, supported themselves; see :func:`optimize`."""
+    ends = np.array([(loop.first, loop.second) for loop in loops]).reshape(-1, 2)
+    out = np.array(right, bool)
+    while True:
+        before = out.copy()
+        for k in np.flatnonzero(before):
+            near = before & (np.abs(ends - ends[k]) <= (2 * window, window)).all(1)
+            out[k] = len(np.unique(ends[near, 1])) >= support
+        if (out == before).all():
+            return out
 
 
 def bound_of(confidence):
     """Largest squared error of a right loop."""
-    return float(2 * gammaincinv(3.5, confidence))  # of χ² with seven degrees of freedom
-
-
-def truncated_weights(squares, bound, control):
-    """Weights [L] of squared errors for the truncated quadratic at a control parameter (eq. 14)."""
-    root = np.sqrt(bound * control * (control + 1) / np.maximum(squares, 1e-12)) - control
-    return np.where(
-        squares >= (control + 1) / control * bound,
-        0.0,
-        np.where(squares <= control / (control + 1) * bound, 1.0, np.clip(root, 0, 1)),
-    )
+    return float(2 * gammaincinv(SIZE / 2, confidence))  # of χ² with seven degrees of freedom
 
 
 def possible(edges, loops):
@@ -167,20 +167,19 @@ def possible(edges, loops):
     pose, covariance, root = {}, {}, {}  # since the start of the chain, in its frame
     for edge in edges:
         if edge.first not in pose:
-            pose[edge.first], covariance[edge.first] = np.eye(4), np.zeros((7, 7))
+            pose[edge.first], covariance[edge.first] = np.eye(4), np.zeros((SIZE, SIZE))
             root[edge.first] = edge.first
         pose[edge.second] = pose[edge.first] @ edge.transform
         move = adjoint(pose[edge.second])
         covariance[edge.second] = covariance[edge.first] + move @ edge.covariance @ move.T
         root[edge.second] = root[edge.first]
     out = np.ones(len(loops), bool)
-    bound = bound_of(GATE)
     for k, loop in enumerate(loops):
         a, b = loop.first, loop.second
         if a not in root or root[a] != root.get(b):
             continue
         back = np.linalg.inv(adjoint(pose[b]))
         drift = back @ (covariance[b] - covariance[a]) @ back.T
-        edge = Edges.of([Edge(0, 1, loop.transform, drift + loop.covariance)])
-        out[k] = (errors(np.stack([pose[a], pose[b]]), edge)[0] ** 2).sum() < bound
+        edge = Edge(0, 1, loop.transform, drift + loop.covariance)
+        out[k] = agrees([pose[a], pose[b]], [edge], GATE)[0]
     return out

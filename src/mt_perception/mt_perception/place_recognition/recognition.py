@@ -1,6 +1,6 @@
 """Places seen before: finding them, checking them, and correcting the map by them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -126,7 +126,7 @@ class PlaceRecognition:
             near = np.linalg.norm(relation.transform[:3, 3]) < p.redundant_share * relation.distance
             alike = angle_of(relation.transform) < np.radians(p.redundant_angle_deg)
             if near and alike and keyframes[loop.earlier].view is not None:
-                keyframes[loop.later].view = None
+                keyframes[loop.later] = replace(keyframes[loop.later], view=None)
 
     # ---------------------------------------------------------------- maps
 
