@@ -48,6 +48,14 @@ def test_a_drive_is_followed_accurately(driven):
     assert vo.tracked() == [True] * 60
 
 
+def test_results_are_of_python_s_types(driven):
+    """Messages are strict: their bool is no numpy.bool."""
+    _, _, _, results = driven
+    assert any(r.is_keyframe for r in results[10:])
+    for field, kind in (('is_keyframe', bool), ('metric', bool), ('n_matches', int), ('n_inliers', int)):
+        assert {type(getattr(r, field)) for r in results} == {kind}, field
+
+
 def test_depth_at_the_keypoints_makes_it_metric(driven):
     """Ten percent of depth noise averages out: metres within 3 %; depth times two is a map times two."""
     world, poses, vo, results = driven

@@ -369,12 +369,14 @@ class VisualOdometry:
         angle = ray_angles(local_map.position[ids], frame.pose[:3, 3], reference.pose[:3, 3])
         some, median = np.degrees(np.quantile(angle, (0.75, 0.5)))
         in_view = frame.inside(project(to_camera(frame.world_to_camera, local_map.position[known])))
-        overlap = in_view.mean() if len(known) else 0.0
+        overlap = float(in_view.mean()) if len(known) else 0.0
         if overlap < p.keyframe_min_overlap:
             return True
         if some < p.keyframe_min_parallax_deg:
             return False
-        return overlap < p.keyframe_overlap or median > p.keyframe_parallax_deg or len(ids) < p.target_points
+        return bool(
+            overlap < p.keyframe_overlap or median > p.keyframe_parallax_deg or len(ids) < p.target_points
+        )
 
     def _best_reference(self, frame):
         """Return the keyframe that sees the most of the points tracked now; the newer one on ties."""
