@@ -12,7 +12,7 @@ from mt_perception.evaluation.ahead import results_of
 from mt_perception.evaluation.output import print_table, write_json
 from mt_perception.features import FEATURES, create_features
 from mt_perception.matching import MATCHERS, create_matcher
-from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdometry
+from mt_perception.odometry import OdometryParameters, OdometryState, ReferenceMatches, VisualOdometry
 from mt_perception.odometry.metric_scale import SCALE_SOURCES
 from mt_perception.perception.sampling import with_depth
 
@@ -273,7 +273,7 @@ def follow(
             odometry.finish()
             if collector is not None:
                 collector.take(odometry, result, perception.global_descriptor)
-            results.append(result)
+            results.append(replace(result, matches=ReferenceMatches()))  # they are for display, and large
             stages = {**perception.timings_ms, **result.timings_ms}
             stages['odometry'] = stages.pop('total')
             for name, value in stages.items():
