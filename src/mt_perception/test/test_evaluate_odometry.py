@@ -1,6 +1,7 @@
 """``evaluate odometry``: what it writes, what it says about bad input, and a short real drive."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -102,6 +103,39 @@ def test_everything_is_written(tmp_path, capsys):
     ]
     table = capsys.readouterr().out
     assert 'frames tracked' in table and '25 of 25' in table
+
+
+class PlacedFeatures(WorldFeatures):
+    """The same for any order of the images: each says in its first pixels which one it is."""
+
+    def process(self, image, camera=None, tasks=None):
+        number = int(image[0, 0, 0])
+        time.sleep(0.02 if number % 3 == 0 else 0.0)  # the next ones overtake
+        keypoints = self.sequence.world.image(self.sequence.path[number], number, depth_noise=0.1)
+        return Perception((640, 480), keypoints=keypoints, timings_ms={'inference': 1.0})
+
+
+class NumberedSequence(WorldSequence):
+    """Images that say which one they are."""
+
+    def __getitem__(self, index):
+        frame = super().__getitem__(index)
+        frame.image[0, 0, 0] = index
+        return frame
+
+
+def test_perception_ahead_of_odometry_changes_nothing():
+    """Poses and states are the same to the last bit, however many images are worked on at a time."""
+    runs = []
+    for at_once in (0, 1, 3):
+        sequence = NumberedSequence()
+        features = PlacedFeatures(sequence)
+        runs.append(evaluation.follow(sequence, features, NearestMatcher(), progress=False, at_once=at_once))
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run.poses, runs[0].poses)
+        assert [(r.stamp, r.state, r.n_inliers) for r in run.results] == [
+            (r.stamp, r.state, r.n_inliers) for r in runs[0].results
+        ]
 
 
 def test_without_ground_truth_there_are_no_errors_but_speed(tmp_path):

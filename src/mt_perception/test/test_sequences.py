@@ -245,6 +245,15 @@ class TestRgbd:
         assert sequence.poses is None
         assert sequence[0].depth is None
 
+    def test_depth_that_nobody_needs_is_not_read(self, tmp_path):
+        folder = save_rgbd(tmp_path / 'kitchen')
+        (folder / 'frame-000006.depth.png').write_bytes(b'damaged')
+        sequence = open_sequence(folder, frames='1:')
+        with pytest.raises(SequenceError):
+            sequence[0]
+        sequence.skip_depth()
+        assert sequence[0].depth is None and sequence[0].image.shape == (480, 640, 3)
+
     def test_a_lost_pose_is_none(self, tmp_path):
         folder = save_rgbd(tmp_path / 'kitchen')
         (folder / 'frame-000006.pose.txt').unlink()

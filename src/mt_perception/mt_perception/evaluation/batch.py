@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mt_perception.errors import EvaluationError, SequenceError
 from mt_perception.evaluation import odometry, places
+from mt_perception.evaluation.ahead import MOST_AT_ONCE
 from mt_perception.evaluation.jobs import cores, run_tasks
 from mt_perception.evaluation.machine import describe_machine
 from mt_perception.evaluation.output import plain, write_json
@@ -43,6 +44,7 @@ class Settings:
     :param frames: 'A:B' of every sequence, or None.
     :param lengths: of KITTI's sub-paths in metres, or 'auto'.
     :param threads: of the engines on the CPU, 0 = one per core.
+    :param at_once: images that are perceived at a time, see :func:`mt_perception.evaluation.odometry.follow`.
     :param places: :class:`PlaceParameters` to close loops with, or None.
     :param map_file: where the map is saved, or None.
     """
@@ -57,6 +59,7 @@ class Settings:
     frames: str | None = None
     lengths: tuple | str = KITTI_LENGTHS_M
     threads: int = 0
+    at_once: int = 1
     places: PlaceParameters | None = None
     map_file: Path | None = None
 
@@ -103,9 +106,15 @@ def read_settings(args):
         read_odometry_parameters(args),
         args.frames,
         read_lengths(args.segment_lengths),
+        at_once=0 if args.one_by_one else images_at_once(args.features, cores()),
         places=read_place_parameters(args),
         map_file=args.save_map,
     )
+
+
+def images_at_once(features, threads):
+    """Return how many images to perceive at a time; OpenCV's detectors take one."""
+    return min(threads, MOST_AT_ONCE) if features == 'model' else 1
 
 
 def read_odometry_parameters(args):
@@ -163,7 +172,9 @@ def run(args):
     if settings.features == 'model':  # one sentence for all, before anything runs
         _tools(settings)
     if jobs > 1:
-        settings = replace(settings, threads=max(1, cores() // jobs))
+        threads = max(1, cores() // jobs)
+        at_once = settings.at_once and images_at_once(settings.features, threads)
+        settings = replace(settings, threads=threads, at_once=at_once)
     output = odometry.make_folder(args.output)
     names = unique_names(sources) if several else ['']
     tasks = [
@@ -248,7 +259,11 @@ def evaluate_sequence(task, report=None, show=False):
         places.check_features(features, f'--features {settings.features}')
         collector = places.KeyframeCollector(sequence.camera)
     output = odometry.make_folder(task.folder)
-    outcome = odometry.follow(sequence, features, matcher, settings.parameters, show, report, collector)
+    if settings.parameters.scale_source != 'rgbd':
+        sequence.skip_depth()
+    outcome = odometry.follow(
+        sequence, features, matcher, settings.parameters, show, report, collector, settings.at_once
+    )
     metrics, scored = odometry.score(sequence, outcome, settings.lengths)
     if collector is not None:
         closed = places.close_loops(

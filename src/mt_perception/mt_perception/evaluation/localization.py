@@ -72,6 +72,7 @@ def run(args):
     sequence = open_sequence(args.sequence, frames=args.frames)
     if sequence.camera is None:
         raise EvaluationError(f"sequence '{args.sequence}' has no camera calibration, which poses need")
+    sequence.skip_depth()
     args.threads = 0
     features = PerceptionPipeline(args.model, args.engine, max_keypoints=args.max_keypoints)
     places = PlaceRecognition(make_matcher(args.matcher, args), parameters)

@@ -8,10 +8,11 @@ import numpy as np
 
 from mt_perception.errors import EvaluationError
 from mt_perception.evaluation import trajectory
+from mt_perception.evaluation.ahead import results_of
 from mt_perception.evaluation.output import print_table, write_json
 from mt_perception.features import FEATURES, create_features
 from mt_perception.matching import MATCHERS, create_matcher
-from mt_perception.odometry import OdometryParameters, OdometryState, VisualOdometry
+from mt_perception.odometry import OdometryParameters, OdometryState, ReferenceMatches, VisualOdometry
 from mt_perception.odometry.metric_scale import SCALE_SOURCES
 from mt_perception.perception.sampling import with_depth
 
@@ -94,6 +95,12 @@ def add_arguments(parser):
         'the cores, so that times are longer',
     )
     parser.add_argument(
+        '--one-by-one',
+        action='store_true',
+        help='perceive an image when odometry is done with the one before, as a live camera; without it one '
+        'image per core is perceived at a time, which is faster, but each stage takes longer',
+    )
+    parser.add_argument(
         '--loops',
         action='store_true',
         help='close loops after the odometry, and score the corrected path too',
@@ -139,7 +146,7 @@ class Run:
     :param poses: [N,4,4] as known at the end.
     :param tracked: [N] bool: located against the map.
     :param stage_ms: {stage: list of milliseconds}.
-    :param total_ms: milliseconds of each frame without reading the image.
+    :param seconds: all frames took, reading the images included.
     """
 
     results: list
@@ -147,7 +154,7 @@ class Run:
     poses: np.ndarray
     tracked: np.ndarray
     stage_ms: dict
-    total_ms: list
+    seconds: float
 
 
 def run(args):
@@ -194,13 +201,19 @@ def read_parameters(path, table=OdometryParameters):
 
 
 def make_features(args):
-    """Return what turns an image into keypoints; ``args`` are the settings of :mod:`batch`."""
+    """
+    Return what turns an image into keypoints; ``args`` are the settings of :mod:`batch`.
+
+    Where several images are worked on at once, each has one thread: they wait less than threads that share an
+    image.
+    """
     if args.features != 'model':
         return create_features(args.features, args.max_keypoints or CLASSICAL_KEYPOINTS)
     from mt_perception.perception import PerceptionPipeline
 
     most = args.max_keypoints or MODEL_KEYPOINTS
-    return PerceptionPipeline(args.model, args.engine, max_keypoints=most, threads=args.threads)
+    threads = 1 if args.at_once > 1 else args.threads
+    return PerceptionPipeline(args.model, args.engine, max_keypoints=most, threads=threads)
 
 
 def make_matcher(name, args):
@@ -219,7 +232,9 @@ def make_folder(path):
     return path
 
 
-def follow(sequence, features, matcher, parameters=None, progress=True, report=None, collector=None):
+def follow(
+    sequence, features, matcher, parameters=None, progress=True, report=None, collector=None, at_once=1
+):
     """
     Run features and odometry over a sequence, as the nodes do on its images.
 
@@ -230,6 +245,8 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
     :param progress: show a bar on stderr.
     :param report: called with (frames done, frames) after each frame.
     :param collector: :class:`mt_perception.evaluation.places.KeyframeCollector` for the keyframes, or None.
+    :param at_once: images that are perceived at a time, beside odometry; 0 = each when odometry is done with
+        the one before. The poses are the same.
     :return: :class:`Run`.
     """
     from tqdm import tqdm
@@ -238,11 +255,17 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
     class_names = metadata.class_names if metadata is not None else ()
     tasks = ('keypoints',) if collector is None else ('keypoints', 'global_descriptor')
     odometry = VisualOdometry(sequence.camera, matcher, parameters, class_names)
-    results, stage_ms, total_ms = [], {}, []
-    with tqdm(total=len(sequence), desc=sequence.name, unit='frame', disable=not progress) as bar:
-        for frame in sequence:
-            began = perf_counter()
-            perception = features.process(frame.image, frame.camera, tasks)
+
+    def perceive(frame):
+        return features.process(frame.image, frame.camera, tasks)
+
+    results, stage_ms = [], {}
+    began = perf_counter()
+    with (
+        tqdm(total=len(sequence), desc=sequence.name, unit='frame', disable=not progress) as bar,
+        results_of(sequence, perceive, at_once) as perceived,
+    ):
+        for frame, perception in perceived:
             keypoints = perception.keypoints
             if odometry.parameters.scale_source == 'rgbd':
                 keypoints = with_depth(keypoints, frame.depth)
@@ -250,8 +273,7 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
             odometry.finish()
             if collector is not None:
                 collector.take(odometry, result, perception.global_descriptor)
-            total_ms.append((perf_counter() - began) * 1e3)
-            results.append(result)
+            results.append(replace(result, matches=ReferenceMatches()))  # they are for display, and large
             stages = {**perception.timings_ms, **result.timings_ms}
             stages['odometry'] = stages.pop('total')
             for name, value in stages.items():
@@ -260,6 +282,7 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
             bar.update()
             if report is not None:
                 report(len(results), len(sequence))
+    seconds = perf_counter() - began
     path = odometry.trajectory()
     return Run(
         results,
@@ -267,7 +290,7 @@ def follow(sequence, features, matcher, parameters=None, progress=True, report=N
         np.array([pose for _, pose in path]).reshape(-1, 4, 4),
         np.array(odometry.tracked(), bool),
         stage_ms,
-        total_ms,
+        seconds,
     )
 
 
@@ -297,7 +320,7 @@ def score(sequence, outcome, lengths=trajectory.KITTI_LENGTHS_M):
         'movable_share': movable_share(outcome.results),
         **dict.fromkeys(TRUTH_KEYS),
         'segment_lengths_m': None if lengths == 'auto' else list(lengths),
-        'fps': 1e3 / float(np.mean(outcome.total_ms)) if outcome.total_ms else None,
+        'fps': len(outcome.results) / outcome.seconds if outcome.results else None,
         'stage_ms': {
             name: {f'p{p}': float(np.percentile(values, p)) for p in PERCENTILES}
             for name, values in outcome.stage_ms.items()

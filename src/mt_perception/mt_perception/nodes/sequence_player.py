@@ -201,6 +201,7 @@ class SequencePlayerNode(ManagedNode):
         if not p.sequence:
             raise MtError("parameter 'sequence' is empty: name a folder, a bag, a video or rendered:street")
         self._sequence = open_sequence(p.sequence, frames=p.frames or None)
+        self._sequence.skip_depth()
         if p.image_transport == 'raw':
             self._images = self.create_lifecycle_publisher(Image, 'image', output_qos())
         else:

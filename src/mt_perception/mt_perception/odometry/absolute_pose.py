@@ -95,7 +95,7 @@ def projection_jacobian(projected, inverse_z):
     return out
 
 
-class Noise:
+class RayNoise:
     """
     How far each projection may lie off: keypoint noise, and more along one line for points of unsure depth.
 
@@ -143,7 +143,7 @@ class Residuals:
     """
 
     def __init__(self, world_to_camera, points, rays, noise):
-        """:param points: [3,N]. :param rays: [2,N]. :param noise: :class:`Noise`."""
+        """:param points: [3,N]. :param rays: [2,N]. :param noise: :class:`RayNoise`."""
         local = world_to_camera[:3, :3] @ points + world_to_camera[:3, 3:]
         self._inverse_z = 1 / np.where(local[2] > 1e-9, local[2], np.nan)
         self._projected = local[:2] * self._inverse_z
@@ -201,7 +201,7 @@ def refine(points, rays, world_to_camera, sigma, displacement=None, iterations=1
     :return: :class:`PoseEstimate`; its inliers pass the χ² test at 95 %.
     """
     pose = world_to_camera.copy()
-    noise = Noise(sigma, displacement, pose, points)
+    noise = RayNoise(sigma, displacement, pose, points)
     points, rays = np.ascontiguousarray(points.T), np.ascontiguousarray(rays.T)
     now = Residuals(pose, points, rays, noise)
     width, damping = max(CHI2_2D, now.typical()), 1e-6

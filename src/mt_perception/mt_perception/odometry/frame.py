@@ -26,6 +26,22 @@ class Frame:
     :ivar global_descriptor: [G] of the image, unit length, or None.
     """
 
+    # without a dictionary each: the trajectory keeps all keyframes
+    __slots__ = (
+        'stamp',
+        'keypoints',
+        'rays',
+        'movable',
+        'unit',
+        'point_ids',
+        'world_to_camera',
+        'covariance',
+        'bounds',
+        'id',
+        'global_descriptor',
+        '_tree',
+    )
+
     def __init__(self, stamp, keypoints, camera, movable=None, global_descriptor=None):
         """
         Undistort the keypoints.
@@ -87,4 +103,4 @@ class Frame:
     def release(self):
         """Forget everything but the pose."""
         self.keypoints = self.rays = self.point_ids = self._tree = None
-        self.movable = self.global_descriptor = None
+        self.movable = self.global_descriptor = self.covariance = None

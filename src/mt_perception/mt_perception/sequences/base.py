@@ -60,6 +60,10 @@ class Sequence(ABC):
     def __getitem__(self, index):
         """Return frame ``index`` as a :class:`SequenceFrame`."""
 
+    def skip_depth(self):
+        """Say that nobody needs the frames' depth: where reading it takes time, it is None from now on."""
+        return
+
     def __iter__(self):
         """Go through all frames in time order."""
         for index in range(len(self)):

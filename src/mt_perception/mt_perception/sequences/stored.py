@@ -17,10 +17,15 @@ class StoredSequence(Sequence):
     camera = None
     stamps = ()
     poses = None
+    _skips_depth = False
 
     def __len__(self):
         """Return the number of frames."""
         return len(self.stamps)
+
+    def skip_depth(self):
+        """Leave the depth of all frames unread."""
+        self._skips_depth = True
 
     def __getitem__(self, index):
         """Read frame ``index`` (negative ones count from the end)."""
@@ -33,7 +38,8 @@ class StoredSequence(Sequence):
                 f'is for {camera.width}×{camera.height}; all images of a sequence need one size'
             )
         pose = None if self.poses is None or self.poses[i] is None else self.poses[i].copy()
-        return SequenceFrame(i, float(self.stamps[i]), image, camera, pose, self.read_depth(i))
+        depth = None if self._skips_depth else self.read_depth(i)
+        return SequenceFrame(i, float(self.stamps[i]), image, camera, pose, depth)
 
     def read_image(self, i):
         """Return image ``i`` as [H,W,3] uint8 RGB."""
@@ -64,6 +70,10 @@ class Part(Sequence):
     def __len__(self):
         """Return the number of frames."""
         return len(self.stamps)
+
+    def skip_depth(self):
+        """Leave the depth of the whole sequence unread."""
+        self.whole.skip_depth()
 
     def __getitem__(self, index):
         """Return frame ``index`` of the part."""
