@@ -68,11 +68,12 @@ def test_two_processes_have_the_losses_of_one(stages, tmp_path):
         assert len(one) == len(two) > 3
         for step, (a, b) in enumerate(zip(one, two)):
             assert a.keys() == b.keys()
-            tolerance = 5e-3 if 'weighting' in stage else 1e-3 if version else 1e-5
+            # every step carries rounding on; before the first there is little
+            tolerance = 5e-3 if 'weighting' in stage else 1e-3 if version or step else 1e-5
             for key in a:
                 if key.endswith(('recall', 'match')):
                     continue  # which of near-equal descriptors is nearest hangs on the last digit
                 assert b[key] == pytest.approx(a[key], rel=tolerance, abs=1e-6), (version, step, key)
     if stages is FIXED:
         first = [tmp_path / name / 'stages' / '0-fixed' / 'last.ckpt' for name in ('one', 'two')]
-        assert_same_weights(*first, rtol=1e-4, atol=1e-4)  # the steps themselves are near 1e-2
+        assert_same_weights(*first, rtol=5e-4, atol=5e-4)  # the steps themselves are near 1e-2
