@@ -24,6 +24,12 @@ class Noise:
     run: int
     common: float
 
+    def widen(self, seen):
+        """Return (value, its sigma as one of a run) of what a keyframe says, (value, sigma) or None."""
+        if seen is None:
+            return None, None
+        return seen[0], np.sqrt((seen[1] ** 2 + self.own**2) * self.run)
+
 
 NOISE = {
     'depth': Noise(0.2, 8, 0.1),  # a network's depth
@@ -39,10 +45,11 @@ class MetricScale:
     """
     Carries what the map says, in units of its own, into metres.
 
-    Each keyframe says something about the scale; a :class:`ScaleFilter` fuses it. The scale in use follows
-    the estimate slowly (``scale_rate``), and a change of it leaves the camera where it is: positions handed
-    out are ``factor · map position + offset`` and never jump. :meth:`path` is what is known in the end, with
-    the scale at every keyframe as all observations give it. Without a source all of it is the identity.
+    Each keyframe says something about the scale and, where the ground is in sight, how high the camera is
+    above it in the map; a :class:`ScaleFilter` fuses both. The scale in use follows the estimate slowly
+    (``scale_rate``), and a change of it leaves the camera where it is: positions handed out are ``factor ·
+    map position + offset`` and never jump. :meth:`path` is what is known in the end, with the scale at every
+    keyframe as all observations give it. Without a source all of it is the identity.
 
     :param parameters: :class:`OdometryParameters`.
     :ivar metric: what is handed out is in metres.
@@ -88,17 +95,18 @@ class MetricScale:
         if self._noise is None:
             return
         self._last_keyframe = None
+        before = self._filters[-1][1] if self._filters else None
         if estimate is not None:
             self._first_variance = estimate.sigma**2 + self._noise.own**2
             own = np.sqrt(self._first_variance * self._noise.run)
-            started = ScaleFilter(0.0, own, self.parameters.scale_drift)
+            started = ScaleFilter(0.0, own, self.parameters.scale_drift, before)
             started.step(stamp)
             self._use(0.0)
             self.metric = True
         else:
             sigma = CARRIED_SIGMA if self.metric else UNKNOWN_SIGMA
             self._first_variance = sigma**2
-            started = ScaleFilter(self._log, sigma, self.parameters.scale_drift)
+            started = ScaleFilter(self._log, sigma, self.parameters.scale_drift, before)
         self._filters.append((stamp, started))
 
     def observe(self, keyframe, local_map, ground_classes):
@@ -114,20 +122,16 @@ class MetricScale:
         rows = np.flatnonzero((keyframe.point_ids >= 0) & ~keyframe.movable)
         rows = rows[local_map.depth_sigma[keyframe.point_ids[rows]] == 0]
         local = to_camera(keyframe.world_to_camera, local_map.position[keyframe.point_ids[rows]])
+        on_ground = np.isin(keyframe.keypoints.class_id[rows], ground_classes)
+        height = self._height(keyframe, local[on_ground])
         if self.parameters.scale_source == 'camera_height':
-            on_ground = np.isin(keyframe.keypoints.class_id[rows], ground_classes)
-            seen = self._from_ground(keyframe, local[on_ground])
+            seen, height = height and (np.log(self.parameters.camera_height) - height[0], height[1]), None
         else:
             seen = self._from_depth(keyframe.keypoints.depth[rows], local[:, 2])
         latest = self._filters[-1][1]
-        if seen is None:
-            latest.step(keyframe.stamp)
-            return
-        value, sigma = seen
-        variance = sigma**2 + self._noise.own**2
-        latest.step(keyframe.stamp, value, np.sqrt(variance * self._noise.run))
-        if not self.metric:
-            self._first_variance = variance
+        latest.step(keyframe.stamp, *self._noise.widen(seen), *NOISE['camera_height'].widen(height))
+        if seen is not None and not self.metric:
+            self._first_variance = seen[1] ** 2 + self._noise.own**2
             self._use(latest.mean)
             self.metric = True
 
@@ -210,14 +214,13 @@ class MetricScale:
         ratio = depth_ratio(depths, map_depths, self.parameters.scale_min_points)
         return None if ratio is None else (np.log(ratio.factor), ratio.sigma)
 
-    def _from_ground(self, keyframe, points):
-        """Return the same from points [N,3] on the ground in the frame of a keyframe."""
+    def _height(self, keyframe, points):
+        """Return (log of the camera's height in map units, its sigma) from ground points [N,3], or None."""
         world_to_camera = keyframe.world_to_camera.copy()
         if self._last_keyframe is not None:
             self._ground.learn_course(self._last_keyframe @ inverse(world_to_camera))
         self._last_keyframe = world_to_camera
-        height = self._ground.height(points)
-        return None if height is None else (np.log(self.parameters.camera_height) - height[0], height[1])
+        return self._ground.height(points)
 
 
 def without_scale(covariance, position, scale_sigma):
