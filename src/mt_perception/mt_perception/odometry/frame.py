@@ -104,3 +104,4 @@ class Frame:
         """Forget everything but the pose."""
         self.keypoints = self.rays = self.point_ids = self._tree = None
         self.movable = self.global_descriptor = self.covariance = None
+        self.world_to_camera = self.world_to_camera.copy()  # it may be a part of a larger array
