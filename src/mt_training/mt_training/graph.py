@@ -45,7 +45,7 @@ def fuse_padding(model):
         gone.append(node)
     for node in gone:
         graph.node.remove(node)
-    _drop_unused(graph)
+    drop_unused(graph)
     onnx.checker.check_model(model)
     return len(gone)
 
@@ -101,7 +101,7 @@ def constant(model, name):
     return ReferenceEvaluator(part, opsets).run(None, {})[0]
 
 
-def _drop_unused(graph):
+def drop_unused(graph):
     """Remove nodes and constants that nothing uses any more."""
     wanted = {value.name for value in graph.output}
     for node in reversed(list(graph.node)):
