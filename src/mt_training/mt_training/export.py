@@ -21,6 +21,7 @@ from mt_training.deploy import DeployedNet
 from mt_training.graph import fuse_padding
 from mt_training.models import build_network
 from mt_training.models.raw import RawNet
+from mt_training.point_descriptors import describe_points_only
 from mt_training.weights import save_weights
 
 OPSET = 17
@@ -175,6 +176,7 @@ def export(net, config, output, accuracy=None, size=(512, 384), image=None, fixe
     try:
         model = onnx.load(str(partial))
         fuse_padding(model)
+        describe_points_only(model, size)
         _name_shapes(model, deployed)
         metadata = ModelMetadata(
             kind='perception',

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mt_perception.errors import MtError
 from mt_perception.inference.contract import METADATA_KEY, ModelMetadata, read_model
-from mt_training.half import PRODUCTS, between_products
+from mt_training.half import PRODUCTS, between_products, values_of
+from mt_training.point_descriptors import PREFIX
 
 # operators that ONNX Runtime and TensorRT run in 8 bits and that do not need more
 OPERATORS = (
@@ -46,7 +47,7 @@ def last_products(graph, outputs, depth=1):
         if node.op_type in PRODUCTS:
             found.add(node.name)
             passed += 1
-        todo += [(given, passed) for given in node.input]
+        todo += [(given, passed) for given in values_of(node)]
     return found
 
 
@@ -72,12 +73,13 @@ def sensitive_nodes(graph):
 
     These are the normalisation of the input and the post-processing (arg-max, softmax, non-maximum
     suppression, top-K, sampling, norms: all that does not lie between two products), the first layers
-    (``FIRST_LAYERS``), the final layer of every output, and the layers that decide where a keypoint is
-    (``LOCATION_LAYERS``).
+    (``FIRST_LAYERS``), the final layer of every output, the layers that decide where a keypoint is
+    (``LOCATION_LAYERS``), and descriptors at points, whose Winograd products have a wider range than 8 bits.
     """
     inner = between_products(graph)
     kept = {node.name for node in graph.node if node.name not in inner}
     kept |= first_nodes(graph, FIRST_LAYERS)
+    kept |= {node.name for node in graph.node if node.name.startswith(PREFIX)}
     names = [output.name for output in graph.output]
     kept |= last_products(graph, [name for name in names if name != 'descriptors'])
     # sampled descriptors depend on places too; the map that is sampled has a final layer of its own
