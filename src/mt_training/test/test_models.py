@@ -26,7 +26,7 @@ from mt_training.train import load_config, override  # noqa: E402
 MAPS = {'segmentation': 'segmentation', 'depth': 'log_depth', 'global_descriptor': 'global_descriptor'}
 VARIANTS = [(name, {}) for name in NETWORKS if available(name)] + [
     ('mtnet-small', {'tasks': ['segmentation'], 'auxiliary': True}),
-    ('mtnet-nano', {'attention': True, 'coarse': 24}),
+    ('mtnet-nano', {'attention': True, 'coarse': 24, 'coarse_depth': 24}),
     ('mtnet-nano', {'tasks': ['depth', 'keypoints']}),
     ('mtan', {'encoder': 'mobilenet_v2', 'tasks': ['segmentation']}),
     ('mtan-edge', {'encoder': 'mobilenet_v3_large', 'tasks': ['depth']}),

@@ -26,7 +26,7 @@ TINY = {'channels': [8, 8, 16, 16], 'width': 16, 'descriptor_dim': 16, 'global_d
 MTNET = {'width': 16, 'keypoint_width': 16, 'descriptor_dim': 16, 'global_dim': 16}
 # every kind of block: inverted residuals, attention, transformers, auxiliary heads
 NETWORKS = {
-    'mtnet-nano': {**MTNET, 'attention': True, 'coarse': 24},
+    'mtnet-nano': {**MTNET, 'attention': True, 'coarse': 24, 'coarse_depth': 24},
     'mtan-edge': {'width': 16, 'classes': 11},
     'fastsegnet': {'width': 16},
     'kp2dtiny-s-a': TINY,

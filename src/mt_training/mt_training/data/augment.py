@@ -50,8 +50,13 @@ def random_crop(rng, source, target, scale=(0.75, 1.8), max_rotation=0.0, flip=F
     angle = rng.uniform(-max_rotation, max_rotation)
     matrix = _similarity(rng, source, target, zoom, angle)
     if flip and rng.random() < 0.5:
-        matrix = np.array([[-1, 0, tw - 1], [0, 1, 0], [0, 0, 1.0]]) @ matrix
+        matrix = mirror(target) @ matrix
     return matrix, zoom
+
+
+def mirror(size):
+    """Left for right in a view of ``size`` = (width, height): [3,3]."""
+    return np.array([[-1, 0, size[0] - 1], [0, 1, 0], [0, 0, 1.0]])
 
 
 def _similarity(rng, source, target, zoom, angle):

@@ -11,6 +11,8 @@ import kornia.augmentation as K
 import numpy as np
 import torch
 
+SHADOW = 0.15  # how often, at strength 1
+
 
 def photometric(rng, image, strength=1.0, blur=1.4):
     """
@@ -28,6 +30,8 @@ def photometric(rng, image, strength=1.0, blur=1.4):
     with torch.random.fork_rng(devices=[]):  # kornia draws from torch's own generator
         torch.manual_seed(int(rng.integers(2**31)))
         x = _changes(float(strength), float(blur))(x)
+        if rng.random() < SHADOW * strength:  # asked here: kornia would compute every shadow, drawn or not
+            x = _shadow()(x)
     return (x[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
@@ -47,5 +51,9 @@ def _changes(strength, blur):
         K.RandomGaussianBlur((kernel, kernel), (min(0.4, blur), blur), p=min(1, 0.25 * strength)),
         K.RandomGaussianNoise(std=0.01, p=min(1, 0.2 * strength)),
         K.RandomGaussianNoise(std=0.03, p=min(1, 0.15 * strength)),
-        K.RandomPlasmaShadow((0.1, 0.4), (-0.3, -0.1), (0.1, 0.5), p=min(1, 0.15 * strength)),
     )
+
+
+@lru_cache
+def _shadow():
+    return K.RandomPlasmaShadow((0.1, 0.4), (-0.3, -0.1), (0.1, 0.5), p=1.0)

@@ -19,6 +19,7 @@ import numpy as np
 
 from mt_training.data.augment import (
     IGNORE,
+    mirror,
     random_crop,
     random_homography,
     view_intrinsics,
@@ -178,12 +179,13 @@ class RgbdPairs:
     :param size: (width, height) of the views.
     :param focal: canonical focal length in pixels; labels are depth × focal / (view's focal length).
     :param gap: largest distance of the two frames in the list.
+    :param flip: mirror half of the pairs, both views alike.
     """
 
-    def __init__(self, frames, size, focal, gap=20, scale=(0.85, 1.5), roll=0.35, sky=SKY):
+    def __init__(self, frames, size, focal, gap=20, scale=(0.85, 1.5), roll=0.35, sky=SKY, flip=False):
         """Keep the frames in memory."""
         self.frames, self.size, self.focal = frames, size, focal
-        self.gap, self.scale, self.roll, self.sky = gap, scale, roll, sky
+        self.gap, self.scale, self.roll, self.sky, self.flip = gap, scale, roll, sky, flip
 
     def _correspondences(self, rng, first, second):
         """Return pixels of both original images that show the same surface point."""
@@ -231,8 +233,11 @@ class RgbdPairs:
         source = (first['image'].shape[1], first['image'].shape[0])
         out = {'images': [], 'labels': [], 'cells': [], 'depth': []}
         warped, matrices, zooms = [], [], []
+        mirrored = self.flip and rng.random() < 0.5
         for frame, points in zip((first, second), pair, strict=True):
             matrix, zoom = random_crop(rng, source, self.size, self.scale, self.roll * (rng.random() < 0.5))
+            if mirrored:
+                matrix = mirror(self.size) @ matrix
             matrices.append(matrix)
             zooms.append(zoom)
             out['images'].append(

@@ -144,7 +144,8 @@ def rgbd_pairs(builder, frames, table, section):
         label_frames(key, kept[::every], builder.teacher, builder.cache / 'teacher')
     scale, roll = tuple(section.get('scale', (0.85, 1.5))), section.get('roll', 0.35)
     gap = section.get('gap', 20)
-    return RgbdPairs(kept, builder.size, builder.focal, gap, scale, roll, builder.sky)
+    flip = section.get('flip', False)
+    return RgbdPairs(kept, builder.size, builder.focal, gap, scale, roll, builder.sky, flip)
 
 
 def teacher_keypoints(builder, frames, every):

@@ -201,7 +201,14 @@ class SetBuilder:
 
     def _rgbd_pairs(self, frames, section, gap):
         return RgbdPairs(
-            frames, self.size, self.focal, gap, tuple(section['scale']), section['roll'], self.sky
+            frames,
+            self.size,
+            self.focal,
+            gap,
+            tuple(section['scale']),
+            section['roll'],
+            self.sky,
+            section.get('flip', False),
         )
 
     def _dataset(self, section):

@@ -28,6 +28,7 @@ from mt_training.models.places import whitened_projection
 from mt_training.models.resnet import ResNet50
 
 CELL = 4  # pixels per keypoint cell and stride of the dense heads
+FINE_DEPTH = 32  # channels of the stride-4 correction of a stride-8 depth head
 KEYPOINT_LOGITS = CELL * CELL + 1  # one per pixel of the cell, one for "none here"
 
 
@@ -78,6 +79,8 @@ class MtNet(Network):
         holds; it starts without effect, so weights trained without it go on from where they were.
     :param coarse: channels of a segmentation head at stride 8, whose logits a 1×1 convolution at stride 4
         corrects: wider for less time; 0: the head is at stride 4, as wide as the pyramid.
+    :param coarse_depth: likewise for depth: channels of a head at stride 8, corrected at stride 4 by a head of
+        32 channels; 0: the head is at stride 4, as wide as the pyramid.
     :param auxiliary: also classify the pyramid's stride-8 and stride-16 maps while training.
     :raises MtError: an unknown encoder or task.
     """
@@ -94,6 +97,7 @@ class MtNet(Network):
         tasks=TASKS,
         attention=False,
         coarse=0,
+        coarse_depth=0,
         auxiliary=False,
     ):
         """Make the network with random weights."""
@@ -118,11 +122,14 @@ class MtNet(Network):
         extra = 2 if auxiliary and 'segmentation' in tasks else 0
         self.auxiliary = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in range(extra))
         if 'depth' in tasks:
+            inner = coarse_depth or width
             self.depth = nn.Sequential(
-                separable_conv(width, width),
-                separable_conv(width, width // 2, 5),
-                nn.Conv2d(width // 2, 1, 1),
+                separable_conv(width, inner, 5 if coarse_depth else 3),
+                separable_conv(inner, inner // 2, 5),
+                nn.Conv2d(inner // 2, 1, 1),
             )
+            fine = [separable_conv(width, FINE_DEPTH), nn.Conv2d(FINE_DEPTH, 1, 1)]
+            self.depth_fine = nn.Sequential(*fine) if coarse_depth else None
         if 'keypoints' in tasks:
             fine = c2 * 4 + CELL * CELL + c4  # stride-2 features and gray pixels folded to stride 4
             self.fine = FoldedConv(fine + width, keypoint_width)
@@ -159,6 +166,12 @@ class MtNet(Network):
             return self.segmentation(p4)
         return upsample(self.segmentation(p8), 2) + self.segmentation_fine(p4)
 
+    def measure(self, p4, p8):
+        """Return log depth [B,1,h,w] from the pyramid's maps of strides 4 and 8."""
+        if self.depth_fine is None:
+            return log_depth(self.depth(p4))
+        return log_depth(upsample(self.depth(p8), 2) + self.depth_fine(p4))
+
     def forward(self, image, tasks=TASKS):
         """
         Run the network.
@@ -185,7 +198,7 @@ class MtNet(Network):
                     head(x) for head, x in zip(self.auxiliary, coarser, strict=True)
                 ]
         if 'depth' in tasks:
-            out['log_depth'] = log_depth(self.depth(p4))
+            out['log_depth'] = self.measure(p4, coarser[0])
         if 'keypoints' in tasks:
             gray = image.mean(dim=1, keepdim=True)
             fine = self.fine((features[0], gray, features[1], p4), (2, CELL, 1, 1))
