@@ -55,6 +55,25 @@ def sigma(result):
     return np.sqrt(np.trace(result.local_covariance[:3, :3]))
 
 
+# ---------------------------------------------------------------- turning on the spot
+
+
+def test_a_turn_on_the_spot_leaves_the_drive_before_it_as_it_was():
+    """After 24 m a full circle in place: steps along the drive keep their length to half a percent."""
+    world, poses = World(low=(-30, -2, -30), high=(30, 2, 60), n_points=6000), drive(40)
+    x, y, z = poses[-1][:3, 3]
+    yaw = np.arctan2(poses[-1][0, 2], poses[-1][2, 2])
+    vo = odometry(world, scale_source='none')
+    results = follow(vo, world, poses)
+    before = np.array([pose for _, pose in vo.trajectory()])[5:40, :3, 3]
+    turn = [pose_at(x, y, z, yaw + np.radians(3 * i)) for i in range(1, 121)]
+    results += follow(vo, world, turn, first=40)
+    after = np.array([pose for _, pose in vo.trajectory()])[5:40, :3, 3]
+    assert all(r.state == TRACKING for r in results[20:])
+    lengths = [np.linalg.norm(path[5:] - path[:-5], axis=1) for path in (before, after)]
+    np.testing.assert_allclose(lengths[1], lengths[0], rtol=0.005)
+
+
 # ---------------------------------------------------------------- rest
 
 

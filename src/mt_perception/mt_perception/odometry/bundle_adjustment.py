@@ -1,12 +1,14 @@
 """
 Bundle adjustment of a window of keyframes and the points they see.
 
-Levenberg–Marquardt on the reprojection error with Huber's kernel. The points are eliminated first (Schur
+Levenberg–Marquardt on the reprojection error, and where depths are known on those of log depth, each with
+Huber's kernel. The points are eliminated first (Schur
 complement; Triggs et al. 2000, Bundle Adjustment – A Modern Synthesis, section 6), so only a dense system
 with six unknowns per moving camera is solved. Everything is numpy arrays over all observations at once.
 """
 
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
@@ -27,6 +29,8 @@ class Problem:
     :param point_index: [O] point of each observation, in ascending order, every point at least once.
     :param rays: [O,2] observed normalised image coordinates.
     :param sigma: [O] standard deviation of a ray coordinate.
+    :param depth: [O] depth along the camera's axis in units of the points, NaN where unknown; None: nowhere.
+    :param depth_sigma: standard deviation of its logarithm.
     """
 
     cameras: np.ndarray
@@ -36,6 +40,8 @@ class Problem:
     point_index: np.ndarray
     rays: np.ndarray
     sigma: np.ndarray
+    depth: Optional[np.ndarray] = None
+    depth_sigma: float = 0.0
 
 
 @dataclass
@@ -45,7 +51,8 @@ class Adjusted:
 
     :param cameras: [C,4,4] world-to-camera.
     :param points: [P,3].
-    :param chi2: [O] squared error of each observation in units of its variance, infinite behind the camera.
+    :param chi2: [O] squared reprojection error of each observation in units of its variance, infinite behind
+        the camera.
     :param cost_before: robust cost at the start.
     :param cost_after: robust cost at the end.
     """
@@ -63,7 +70,6 @@ class Observations:
 
     :ivar point: [O] point of each.
     :ivar parts: slice of the observations of each camera.
-    :ivar chi2: [O] squared errors at the last linearisation point, see :meth:`at`.
     """
 
     def __init__(self, problem):
@@ -74,6 +80,13 @@ class Observations:
         self.point = problem.point_index[order]
         self._rays = problem.rays[order].T.copy()
         self._precision = 1 / problem.sigma[order]
+        self._log_depth = None
+        if problem.depth is not None:
+            depth = problem.depth[order]
+            with np.errstate(invalid='ignore'):
+                known = depth > 0
+            self._log_depth = np.log(np.where(known, depth, 1.0))
+            self._depth_precision = known / problem.depth_sigma
         self._place = np.empty_like(order)  # of the problem's observations here
         self._place[order] = np.arange(len(order))
         self._first_of_point = np.searchsorted(problem.point_index, np.arange(len(problem.points)))
@@ -87,7 +100,12 @@ class Observations:
         return np.add.reduceat(values[:, self._place], self._first_of_point, axis=1)
 
     def errors(self, cameras, points):
-        """Return points [3,O] in the cameras' frames, errors in sigmas [2,O] and their squares [O]."""
+        """
+        Return points [3,O] in the cameras' frames, errors in sigmas and squares [1,O] or [2,O] of them.
+
+        The errors are those of the ray coordinates and, where there are depths, of log depth: [2,O] or [3,O].
+        The squares are those of the reprojection error, infinite behind the camera, and of log depth.
+        """
         world, local = points[:, self.point], np.empty((3, len(self.point)))
         for camera, part in zip(cameras, self.parts):
             np.matmul(camera[:3, :3], world[:, part], out=local[:, part])
@@ -95,26 +113,40 @@ class Observations:
         in_front = local[2] > 1e-6
         local[2] = np.where(in_front, local[2], 1.0)
         error = (local[:2] / local[2] - self._rays) * self._precision
-        return local, error, np.where(in_front, error[0] ** 2 + error[1] ** 2, np.inf)
+        chi2 = np.where(in_front, error[0] ** 2 + error[1] ** 2, np.inf)[None]
+        if self._log_depth is not None:
+            off = (np.log(local[2]) - self._log_depth) * self._depth_precision
+            error, chi2 = np.vstack([error, off]), np.vstack([chi2, off**2])
+        return local, error, chi2
 
     def jacobians(self, cameras, local):
-        """Return the derivatives of the errors by the cameras [6,2,O] and by the points [3,2,O]."""
-        by_pose = projection_jacobian(local[:2] / local[2], 1 / local[2])
+        """Return the derivatives of the E errors by the cameras [6,E,O] and by the points [3,E,O]."""
+        projected, inverse_z = local[:2] / local[2], 1 / local[2]
+        by_pose = projection_jacobian(projected, inverse_z)
         by_pose *= self._precision
+        if self._log_depth is not None:
+            zero = np.zeros_like(inverse_z)
+            of_depth = np.stack([zero, zero, inverse_z, projected[1], -projected[0], zero])[:, None]
+            by_pose = np.concatenate([by_pose, of_depth * self._depth_precision], axis=1)
         by_point = np.empty_like(by_pose[:3])
         for camera, part in zip(cameras, self.parts):
             moved = camera[:3, :3].T @ by_pose[:3, :, part].reshape(3, -1)
-            by_point[:, :, part] = moved.reshape(3, 2, -1)
+            by_point[:, :, part] = moved.reshape(3, by_pose.shape[1], -1)
         return by_pose, by_point
 
 
 def huber(chi2, width):
-    """Return Huber's cost and weights of squared errors, quadratic up to ``width``; far errors are capped."""
+    """
+    Return Huber's cost and weights of squared errors, quadratic up to ``width``; far errors are capped.
+
+    :param chi2: [1,O] of the reprojection or [2,O] with those of log depth.
+    :return: cost and the weight [1,O] or [3,O] of each error.
+    """
     bounded = np.minimum(chi2, 1e6)
     root = np.sqrt(np.maximum(bounded, width))
     cost = np.where(bounded <= width, bounded, 2 * np.sqrt(width) * root - width)
     weight = np.where(np.isfinite(chi2), np.sqrt(width) / root, 0.0)
-    return float(cost.sum()), weight
+    return float(cost.sum()), weight if len(weight) == 1 else weight[[0, 0, 1]]
 
 
 class NormalEquations:
@@ -132,10 +164,10 @@ class NormalEquations:
 
         :param observations: :class:`Observations`.
         :param moving: number of moving cameras.
-        :param by_pose: [6,2,O] derivatives of the errors by the cameras.
-        :param by_point: [3,2,O] by the points.
-        :param error: [2,O].
-        :param weight: [O].
+        :param by_pose: [6,E,O] derivatives of the errors by the cameras.
+        :param by_point: [3,E,O] by the points.
+        :param error: [E,O].
+        :param weight: [E,O] or [1,O].
         """
         self._observations, self._moving = observations, moving
         weighted = by_point * weight
@@ -146,7 +178,7 @@ class NormalEquations:
         seen = by_pose[:, :, :last]
         self._coupling = _dot(seen[:, None], weighted[None, :, :, :last], axis=2)  # [6,3,O of moving cameras]
         self._of_cameras, self._gradient = np.zeros((moving, 6, 6)), np.zeros((moving, 6))
-        scaled = seen * weight[:last]
+        scaled = seen * weight[:, :last]
         for k, part in enumerate(observations.parts[:moving]):
             block = scaled[:, :, part].reshape(6, -1)
             self._of_cameras[k] = block @ by_pose[:, :, part].reshape(6, -1).T
@@ -187,9 +219,9 @@ class NormalEquations:
 
 
 def _dot(a, b, axis=0):
-    """Scalar products of pairs of errors or their derivatives along ``axis``, of length 2."""
-    first, second = (slice(None),) * axis + (0,), (slice(None),) * axis + (1,)
-    return a[first] * b[first] + a[second] * b[second]
+    """Scalar products of pairs of errors or their derivatives along ``axis``."""
+    a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
+    return sum((x * y for x, y in zip(a[1:], b[1:])), start=a[0] * b[0])
 
 
 def adjust(problem, iterations=8, width=CHI2_2D, tolerance=1e-3):
@@ -228,4 +260,4 @@ def adjust(problem, iterations=8, width=CHI2_2D, tolerance=1e-3):
             damping = damping * 10
     for k in range(moving):
         cameras[k] = orthonormal(cameras[k])
-    return Adjusted(cameras, points.T.copy(), observations.as_given(chi2), cost_before, cost)
+    return Adjusted(cameras, points.T.copy(), observations.as_given(chi2[0]), cost_before, cost)

@@ -17,6 +17,7 @@ from mt_perception.odometry.movable import depth_offset, stand_still
 from mt_perception.odometry.scale import depth_ratio
 from mt_perception.odometry.search import search_epipolar, search_projected
 
+FEWEST = 30  # points of sure depth a keyframe must see to be adjusted
 INLIER_SIGMAS = np.sqrt(CHI2_2D)
 # relative standard deviations of a depth that is the network's, or that of the nearest points in the image
 KEYPOINT_DEPTH_SIGMA, NEIGHBOUR_DEPTH_SIGMA = 0.2, 0.7
@@ -25,10 +26,15 @@ KEYPOINT_DEPTH_SIGMA, NEIGHBOUR_DEPTH_SIGMA = 0.2, 0.7
 class Mapper:
     """Works on one :class:`LocalMap` with :class:`OdometryParameters`."""
 
-    def __init__(self, local_map, parameters):
-        """:param local_map: the map to work on."""
+    def __init__(self, local_map, parameters, depth_sigma=None):
+        """
+        :param local_map: the map to work on.
+        :param depth_sigma: standard deviation of the logarithm of the depths at keypoints where they are good
+            enough to take part in bundle adjustment, else None.
+        """
         self.map = local_map
         self.parameters = parameters
+        self.depth_sigma = depth_sigma
 
     def neighbours(self, keyframe):
         """Return the keyframes that share the most points with ``keyframe``, best first, then newest."""
@@ -208,11 +214,26 @@ class Mapper:
         for other in neighbours:
             self.fuse_into(ids, other, min_similarity)
 
-    def adjust(self, keyframe):
-        """Bundle adjustment of the keyframes around ``keyframe``; outlying observations are dropped."""
+    def sure_points(self, keyframe):
+        """Ids of the points of sure depth that a keyframe observes."""
+        ids = self.map.seen_by(keyframe)
+        return ids[self.map.depth_sigma[ids] == 0]
+
+    def adjust(self, keyframe, scale=1.0):
+        """
+        Bundle adjustment of the keyframes around ``keyframe``; outlying observations are dropped.
+
+        Only points of sure depth take part, and keyframes that see enough of them move: while the camera
+        turns on the spot, the guessed depths of the others would pull at the map.
+
+        :param scale: metres per unit of the map.
+        """
         p = self.parameters
         moving = [keyframe, *self.neighbours(keyframe)[: p.window - 1]]
-        ids = np.unique(np.concatenate([self.map.seen_by(k) for k in moving]))
+        moving = [k for k in moving if len(self.sure_points(k)) >= FEWEST]
+        if not moving:
+            return None
+        ids = np.unique(np.concatenate([self.sure_points(k) for k in moving]))
         ids = ids[self.map.observations[ids] >= 2]
         shared = self.map.shared(ids)
         order = np.lexsort((-np.arange(len(shared)), -shared))
@@ -228,10 +249,10 @@ class Mapper:
         frames = moving + fixed
         if not moving or len(ids) < 10:
             return None
-        problem, observations = self.problem(frames, len(moving), ids)
+        problem, observations = self.problem(frames, len(moving), ids, scale)
         adjusted = adjust(problem, p.iterations)
         points, cameras = adjusted.points, adjusted.cameras
-        if len(fixed) == 1:
+        if len(fixed) == 1 and self.depth_sigma is None:
             points, cameras = self.keep_scale(fixed[0], problem.points, points, cameras)
         self.map.position[ids] = points
         for k, frame in enumerate(moving):
@@ -239,7 +260,7 @@ class Mapper:
         self.drop_outliers(frames, observations, adjusted.chi2)
         return adjusted
 
-    def problem(self, frames, n_moving, ids):
+    def problem(self, frames, n_moving, ids, scale):
         """Collect the observations of points ``ids`` in ``frames``; return it with (frame, row) of each."""
         place = np.full(self.map.size + 1, -1, np.int64)
         place[ids] = np.arange(len(ids))
@@ -254,13 +275,19 @@ class Mapper:
         camera, point, row = np.concatenate(camera), np.concatenate(point), np.concatenate(row)
         order = np.argsort(point, kind='stable')
         camera, point, row = camera[order], point[order], row[order]
-        rays, sigma = np.zeros((len(order), 2)), np.zeros(len(order))
+        rays, sigma, depth = np.zeros((len(order), 2)), np.zeros(len(order)), None
+        if self.depth_sigma is not None:
+            depth = np.full(len(order), np.nan)
         for k, frame in enumerate(frames):
             mine = camera == k
             rays[mine] = frame.rays[row[mine]]
             sigma[mine] = self.parameters.keypoint_sigma_px * frame.unit
+            if depth is not None:
+                depth[mine] = frame.keypoints.depth[row[mine]] / scale
         poses = np.stack([f.world_to_camera for f in frames])
-        return Problem(poses, n_moving, self.map.position[ids], camera, point, rays, sigma), (camera, row)
+        points = self.map.position[ids]
+        problem = Problem(poses, n_moving, points, camera, point, rays, sigma, depth, self.depth_sigma)
+        return problem, (camera, row)
 
     @staticmethod
     def keep_scale(anchor, before, after, cameras):

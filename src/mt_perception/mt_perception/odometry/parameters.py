@@ -91,8 +91,8 @@ class OdometryParameters:
     map_keyframes: int = 30  # keyframes kept in the local map
 
     # local bundle adjustment
-    window: int = 8  # keyframes that move
-    fixed_keyframes: int = 8  # keyframes that see the same points and do not move
+    window: int = 16  # keyframes that move
+    fixed_keyframes: int = 16  # keyframes that see the same points and do not move
     iterations: int = 8
 
     # loss and recovery

@@ -34,6 +34,8 @@ from mt_perception.odometry.start_up import NO_PAIRS, StartUp
 
 WIDE_SEARCH = 4  # times the search radius when only the motion model says where the camera is
 RELOCALIZE_FACTOR = 1.5  # times min_inliers, before a pose without prediction is believed
+# by scale source: of the logarithm of the depths at keypoints, where bundle adjustment is to know them
+DEPTH_SIGMA = {'rgbd': 0.02}
 CHEAP_FACTOR = 2  # times relocalize_keyframes: compared by mutual nearest neighbours
 
 
@@ -144,7 +146,7 @@ class VisualOdometry:
         self._pending = None
         self._timings = self._last.timings_ms
         self._timed('mapping', self._mapper.insert, frame, reference, pairs, self._locator.floor)
-        self._timed('bundle_adjustment', self._mapper.adjust, frame)
+        self._timed('bundle_adjustment', self._mapper.adjust, frame, self._scale.factor)
         self._timed('culling', self._mapper.cull, frame)
         self._timed('scale', self._scale.observe, frame, self._map, self._classes.ground)
         self._scale.forget(self._records[0].stamp)
@@ -194,7 +196,7 @@ class VisualOdometry:
         for keyframe in self._map.keyframes if self._map is not None else ():
             keyframe.release()
         self._map = local_map
-        self._mapper = Mapper(local_map, self.parameters)
+        self._mapper = Mapper(local_map, self.parameters, DEPTH_SIGMA.get(self.parameters.scale_source))
         self._locator = Locator(local_map, self.parameters)
         self._reference = None
         self._standstill = Standstill(self.parameters.still_after_s)
@@ -241,7 +243,7 @@ class VisualOdometry:
         )
         self._map.observe(reference, pairs[:, 0], ids)
         self._map.observe(frame, pairs[:, 1], ids)
-        self._timed('bundle_adjustment', self._mapper.adjust, frame)
+        self._timed('bundle_adjustment', self._mapper.adjust, frame, self._scale.factor)
         # covariances in the map are relative to its start
         self._origin = started.covariance, self._scale.points(start[:3, 3])
         self._locate_waiting(reference, started.waiting)
