@@ -56,6 +56,12 @@ DESCRIPTIONS = {
     'loop_confidence': ('Confidence of the χ² test that tells right loops from wrong ones.', 0.5, 0.999999),
     'localize_candidates': ('Keyframes that an image to localize is compared with.', 1, 1000),
     'localize_min_inliers': ('Keypoints that must agree on its pose.', 6, 10000),
+    'localize_sigma_px': (
+        "Standard deviation of a keypoint's position there, pixels of a 640 × 480 image.",
+        0.01,
+        100.0,
+    ),
+    'localize_threshold_px': ('Largest error of a keypoint that agrees with its first pose.', 0.1, 100.0),
     'redundant_share': (
         'A keyframe this close to another keeps no keypoints, as a share of the distance of the scene.',
         0.0,

@@ -1,6 +1,6 @@
 """Where an image was taken, from the keyframes of a map that look like it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -51,6 +51,11 @@ class Localizer:
     def __init__(self, matcher, parameters):
         self.matchers = matchers_in_turn(matcher)
         self.parameters = parameters
+        self._tolerant = replace(
+            parameters,
+            keypoint_sigma_px=parameters.localize_sigma_px,
+            ransac_threshold_px=parameters.localize_threshold_px,
+        )
 
     def localize(self, view, candidates, graph):
         """
@@ -102,7 +107,7 @@ class Localizer:
         if len(pairs) < FEWEST:
             return None
         points = keyframe.points(pairs[:, 0]) @ pose[:3, :3].T + pose[:3, 3]
-        estimate = locate(points, view.rays[pairs[:, 1]], view.unit, self.parameters)
+        estimate = locate(points, view.rays[pairs[:, 1]], view.unit, self._tolerant)
         if estimate is None or estimate.n_inliers < FEWEST:
             return None
         inner = pairs[estimate.inlier]
@@ -129,7 +134,7 @@ class Localizer:
             )
             if len(rows) < FEWEST:
                 return None, rows
-            sigma = self.parameters.keypoint_sigma_px * view.unit
+            sigma = self.parameters.localize_sigma_px * view.unit
             estimate = refine(points[index], view.rays[rows], world_to_camera, sigma)
             world_to_camera = estimate.world_to_camera
         return estimate, rows

@@ -46,6 +46,9 @@ class PlaceParameters:
     # localisation
     localize_candidates: int = 5  # keyframes an image is compared with
     localize_min_inliers: int = 25
+    # wider than for loops: an image may look at the map from far aside, where errors of the points' depths show
+    localize_sigma_px: float = 2.0
+    localize_threshold_px: float = 8.0
 
     # memory: the keypoints of a keyframe that was taken as close as this to one in the map are not kept
     redundant_share: float = 0.1  # distance between the two, as a share of the distance of the scene
