@@ -22,6 +22,7 @@ from mt_training.data.pairs import (  # noqa: E402
     RgbdPairs,
     cell_targets,
 )
+from mt_training.data.sets import SetBuilder  # noqa: E402
 from mt_training.matcher.data import assign, homography_targets, rgbd_targets  # noqa: E402
 
 
@@ -117,9 +118,11 @@ def plane_frames(count=6):
     return frames
 
 
-def test_rgbd_pairs_correspond_and_scale_depth():
-    sampler = RgbdPairs(plane_frames(), (128, 96), focal=130.0, gap=4, scale=(1.0, 1.5), roll=0.3)
-    for seed in range(3):
+@pytest.mark.parametrize('flip', [False, True])
+def test_rgbd_pairs_correspond_and_scale_depth(flip):
+    sampler = RgbdPairs(plane_frames(), (128, 96), focal=130.0, gap=4, scale=(1.0, 1.5), roll=0.3, flip=flip)
+    mirrored = []
+    for seed in range(6):
         pair = sampler.sample(np.random.default_rng(seed), geometry=True)
         points = pair['points'][:, pair['points_valid']]
         assert points.shape[1] > 20
@@ -135,6 +138,38 @@ def test_rgbd_pairs_correspond_and_scale_depth():
             zoom = np.sqrt(abs(np.linalg.det(pair['matrices'][v][:2, :2])))
             depth = pair['depth'][v]
             np.testing.assert_allclose(depth[np.isfinite(depth)], 2.0 / zoom, rtol=1e-4)
+        turned = [np.linalg.det(m[:2, :2]) < 0 for m in pair['matrices']]
+        assert turned[0] == turned[1]
+        mirrored.append(turned[0])
+    assert any(mirrored) == flip and not all(mirrored)
+
+
+def test_what_moves_has_no_correspondences():
+    frames = plane_frames()
+    for frame in frames:
+        frame['moving'] = np.zeros((128, 160), bool)
+        frame['moving'][:, :80] = True
+    sampler = RgbdPairs(frames, (128, 96), focal=130.0, gap=1, scale=(1.0, 1.0), roll=0.0)
+    for seed in range(3):
+        pair = sampler.sample(np.random.default_rng(seed), geometry=True)
+        points = pair['points'][:, pair['points_valid']]
+        assert points.shape[1] > 10
+        for matrix, view in zip(pair['matrices'], points):
+            assert (warp_points(np.linalg.inv(matrix), view)[:, 0] > 79).all()
+
+
+def test_rendered_worlds_with_what_moves_in_them(tmp_path):
+    builder = SetBuilder(None, tmp_path, None, (64, 64), 420.0)
+    section = {
+        'kind': 'rendered', 'worlds': {'street': [100, 101]}, 'length': 6, 'step': 3, 'teacher_every': 0,
+        'gap': 3, 'scale': [1.0, 1.2], 'roll': 0.0, 'options': {'moving': True},
+    }  # fmt: skip
+    for _ in range(2):  # made, then read again
+        frames = builder.build(section).frames
+        assert len(frames) == 2
+        for frame in frames:
+            assert 0.1 < frame['moving'].mean() < 0.6
+            assert np.isin(frame['labels'][frame['moving']], (8, 9)).mean() > 0.98, 'cars and pedestrians'
 
 
 def test_assign_knows_matches_misses_and_the_unknown():

@@ -40,7 +40,7 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
     path = Path(cache) / f'frames-{key}.npz'
     if not path.is_file():
         sequence = sequence_factory()
-        store = {'images': [], 'depth': [], 'labels': [], 'poses': [], 'matrix': [], 'kept': []}
+        store = {'images': [], 'depth': [], 'labels': [], 'moving': [], 'poses': [], 'matrix': [], 'kept': []}
         for place, index in enumerate(tqdm(indices, desc=f'frames of {name}', unit='frame', leave=False)):
             frame = sequence[index]
             if frame.depth is None or frame.pose is None or frame.camera is None:
@@ -52,6 +52,9 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
             store['depth'].append(resize_depth(frame.depth.astype(np.float32), size))
             if frame.labels is not None:
                 store['labels'].append(cv2.resize(frame.labels, size, interpolation=cv2.INTER_NEAREST))
+            if frame.moving is not None:
+                moving = cv2.resize(frame.moving.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+                store['moving'].append(moving.astype(bool))
             store['poses'].append(frame.pose)
             store['matrix'].append(camera.scaled(*size).matrix)
         if not store['kept']:
@@ -67,6 +70,7 @@ def cached_frames(name, sequence_factory, indices, cache, width=512):
             'image': data['images'][i],
             'depth': data['depth'][i],
             'labels': data['labels'][i] if 'labels' in data else None,
+            'moving': data['moving'][i] if 'moving' in data else None,
             'pose': data['poses'][i],
             'camera': Camera(width, height, data['matrix'][i]),
             'keypoints': None,

@@ -175,7 +175,8 @@ class RgbdPairs:
 
     :param frames: list of dicts ``image`` [H,W,3] uint8, ``depth`` [H,W] float32 m (NaN unknown), ``labels``
         [H,W] uint8 or None, ``pose`` [4,4] camera-to-world, ``camera`` (mt_perception Camera), ``keypoints``
-        (xy, scores) or None, ``group`` (frames of one group share a world).
+        (xy, scores) or None, ``group`` (frames of one group share a world), ``moving`` [H,W] bool, what moves
+        by itself, or None.
     :param size: (width, height) of the views.
     :param focal: canonical focal length in pixels; labels are depth × focal / (view's focal length).
     :param gap: largest distance of the two frames in the list.
@@ -196,6 +197,8 @@ class RgbdPairs:
         pixel = np.clip(np.floor(points + 0.5).astype(int), 0, [image.shape[1] - 1, image.shape[0] - 1])
         z = depth[pixel[:, 1], pixel[:, 0]]
         keep = np.isfinite(z)
+        if first.get('moving') is not None:
+            keep &= ~first['moving'][pixel[:, 1], pixel[:, 0]]
         points, z = points[keep], z[keep]
         rays = np.column_stack([first['camera'].normalize(points), np.ones(len(points))])
         relative = np.linalg.inv(second['pose']) @ first['pose']
@@ -209,6 +212,8 @@ class RgbdPairs:
         seen = second['depth'][pixel[:, 1], pixel[:, 0]]
         with np.errstate(invalid='ignore'):
             keep = np.abs(seen - expected) < 0.03 * expected
+        if second.get('moving') is not None:
+            keep &= ~second['moving'][pixel[:, 1], pixel[:, 0]]
         return points[keep], target[keep]
 
     def sample(self, rng, geometry=False, size=None):

@@ -30,10 +30,10 @@ def open_folder(root):
     return open_sequence(root)
 
 
-def _render(scene, seed, length):
+def _render(scene, seed, length, options):
     from mt_perception.sequences.rendered import RenderedSequence
 
-    return RenderedSequence(scene=scene, seed=seed, frames=length, width=512, height=384)
+    return RenderedSequence(scene=scene, seed=seed, frames=length, width=512, height=384, **options)
 
 
 IMAGE_TYPES = ('.jpg', '.jpeg', '.png')
@@ -101,7 +101,7 @@ class SetBuilder:
         maker = getattr(self, f'_{kind}', None) if kind in kinds else None
         if maker is None:
             raise MtError(f"unknown kind of set '{kind}'; known: {', '.join(kinds)}")
-        if kind != 'dataset' and self.data is None:
+        if kind not in ('dataset', 'rendered') and self.data is None:
             raise MtError(f"a set of kind '{kind}' is found below the data root; give it with --data")
         return maker(section)
 
@@ -181,15 +181,16 @@ class SetBuilder:
         return self._rgbd_pairs(frames, section, max(1, section['gap'] // section['frames'][2]))
 
     def _rendered(self, section):
-        """Frames of the project's own rendered worlds, one group per seed."""
-        frames = []
+        """Frames of the project's own rendered worlds, one group per seed; ``options`` as ``moving: true``."""
+        frames, options = [], section.get('options', {})
         every = section['teacher_every']
         for scene, seeds in section['worlds'].items():
             for seed in range(*seeds):
                 name = f'rendered:{scene}:{seed}'
+                name += ''.join(f':{key}={options[key]}' for key in sorted(options))
                 world = cached_frames(
                     name,
-                    lambda scene=scene, seed=seed: _render(scene, seed, section['length']),
+                    lambda scene=scene, seed=seed: _render(scene, seed, section['length'], options),
                     range(0, section['length'], section['step']),
                     self.cache,
                 )
