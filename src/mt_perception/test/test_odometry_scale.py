@@ -364,7 +364,7 @@ def test_a_depth_camera_gives_metres_within_a_percent():
 
 
 def test_a_depth_camera_keeps_the_path_from_drifting():
-    """Keypoints that are a pixel off: a depth camera's depths in the adjustment take a third of the error away."""
+    """Keypoints are a pixel off: the depths in the adjustment take a third of the error away."""
     world, poses = World(), drive(60)
     errors = {}
     for source in ('rgbd', 'none'):

@@ -1,14 +1,13 @@
 """
 Bundle adjustment of a window of keyframes and the points they see.
 
-Levenberg–Marquardt on the reprojection error, and where depths are known on those of log depth, each with
-Huber's kernel. The points are eliminated first (Schur
-complement; Triggs et al. 2000, Bundle Adjustment – A Modern Synthesis, section 6), so only a dense system
-with six unknowns per moving camera is solved. Everything is numpy arrays over all observations at once.
+Levenberg–Marquardt on the reprojection error and, where depths are known, that of log depth, each with
+Huber's kernel. The points are eliminated first (Schur complement; Triggs et al. 2000, Bundle Adjustment – A
+Modern Synthesis, section 6), so only a dense system with six unknowns per moving camera is solved. Everything
+is numpy arrays over all observations at once.
 """
 
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 
@@ -40,7 +39,7 @@ class Problem:
     point_index: np.ndarray
     rays: np.ndarray
     sigma: np.ndarray
-    depth: Optional[np.ndarray] = None
+    depth: np.ndarray | None = None
     depth_sigma: float = 0.0
 
 

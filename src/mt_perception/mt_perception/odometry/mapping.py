@@ -28,7 +28,9 @@ class Mapper:
 
     def __init__(self, local_map, parameters, depth_sigma=None):
         """
-        :param local_map: the map to work on.
+        Work on a map.
+
+        :param local_map: :class:`LocalMap`.
         :param depth_sigma: standard deviation of the logarithm of the depths at keypoints where they are good
             enough to take part in bundle adjustment, else None.
         """

@@ -46,7 +46,7 @@ class PlaceParameters:
     # localisation
     localize_candidates: int = 5  # keyframes an image is compared with
     localize_min_inliers: int = 25
-    # wider than for loops: an image may look at the map from far aside, where errors of the points' depths show
+    # wider than for loops: seen from far aside, errors of the points' depths show
     localize_sigma_px: float = 2.0
     localize_threshold_px: float = 8.0
 

@@ -181,7 +181,7 @@ class SetBuilder:
         return self._rgbd_pairs(frames, section, max(1, section['gap'] // section['frames'][2]))
 
     def _rendered(self, section):
-        """Frames of the project's own rendered worlds, one group per seed; ``options`` as ``moving: true``."""
+        """Frames of the project's own rendered worlds, one group per seed; ``options: {moving: true}``."""
         frames, options = [], section.get('options', {})
         every = section['teacher_every']
         for scene, seeds in section['worlds'].items():
