@@ -79,8 +79,8 @@ class MtNet(Network):
         holds; it starts without effect, so weights trained without it go on from where they were.
     :param coarse: channels of a segmentation head at stride 8, whose logits a 1×1 convolution at stride 4
         corrects: wider for less time; 0: the head is at stride 4, as wide as the pyramid.
-    :param coarse_depth: likewise for depth: channels of a head at stride 8, corrected at stride 4 by one of 32
-        channels; 0: the head is at stride 4, as wide as the pyramid.
+    :param coarse_depth: likewise for depth: channels of a head at stride 8, corrected at stride 4 by one of
+        32 channels; 0: the head is at stride 4, as wide as the pyramid.
     :param auxiliary: also classify the pyramid's stride-8 and stride-16 maps while training.
     :raises MtError: an unknown encoder or task.
     """
