@@ -43,6 +43,7 @@ class Sample:
     :param segments: list of :class:`Segment`.
     :param index: number of the frame in its sequence or set.
     :param group: samples of one group share a world; a sequence, a scene.
+    :param moving: [H,W] bool: shows something that moves by itself.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Sample:
     segments: list = field(default_factory=list)
     index: int = 0
     group: str = ''
+    moving: np.ndarray | None = None
 
 
 class FrameSet:

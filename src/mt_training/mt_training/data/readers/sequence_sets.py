@@ -67,6 +67,7 @@ class SequenceSet(FrameSet):
             frame.pose,
             index=frame.index,
             group=group,
+            moving=frame.moving,
         )
 
 
